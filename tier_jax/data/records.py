@@ -1,0 +1,145 @@
+"""The record format: one image of one study, as the shards hold it.
+
+`encode` and `decode` stand side by side so that writer and reader cannot
+drift. The format is a TFDS feature spec, so `tfds.builder_from_directory`
+opens what data_prep wrote; see `FEATURES` for all that a shard may contain.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import tensorflow_datasets as tfds
+
+FEATURES = tfds.features.FeaturesDict(
+  {
+    # Grey, as read after windowing: MONOCHROME1 is already turned over.
+    "image": tfds.features.Image(
+      shape=(None, None, 1), dtype=np.uint8, encoding_format="png"
+    ),
+    # Keyed hashes (HMAC-SHA256, hex) of the source's own ids.
+    "image_id": tfds.features.Text(),
+    "study_id": tfds.features.Text(),
+    "patient_id": tfds.features.Text(),
+    "view": tfds.features.Text(),  # one of VIEWS
+    "findings": tfds.features.Text(),
+    "impression": tfds.features.Text(),
+    # Only stated labels stand here; a blank one is absent from both lists.
+    "label_names": tfds.features.Sequence(tfds.features.Text()),
+    "label_values": tfds.features.Sequence(np.int32),
+    "sex": tfds.features.Text(),  # "F", "M" or "" when unknown
+    "age_band": tfds.features.Text(),  # "60-69", ..., "90+", or ""
+    # x0, y0, x1, y1 in pixels of the stored image.
+    "box_names": tfds.features.Sequence(tfds.features.Text()),
+    "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float32),
+  }
+)
+
+VIEWS = ("frontal", "lateral", "unknown")
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """One image with its study's text and labels.
+
+  Attributes:
+    image: (H, W) uint8.
+    image_id, study_id, patient_id: hashed ids.
+    view: one of `VIEWS`.
+    findings, impression: report sections, "" when absent.
+    labels: name -> 1 (present), 0 (absent) or -1 (uncertain); blank labels
+      are left out.
+    sex: "F", "M" or "".
+    age_band: such as "60-69" or "90+", "" when unknown.
+    boxes: (name, (x0, y0, x1, y1)) pairs, in pixels of `image`.
+  """
+
+  image: np.ndarray
+  image_id: str
+  study_id: str
+  patient_id: str
+  view: str = "unknown"
+  findings: str = ""
+  impression: str = ""
+  labels: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  sex: str = ""
+  age_band: str = ""
+  boxes: tuple[tuple[str, tuple[float, float, float, float]], ...] = ()
+
+
+def encode(record: Record) -> bytes:
+  """Returns the serialised record; equal records give equal bytes.
+
+  Raises:
+    ValueError: if the image is not (H, W) uint8, the view is not one of
+      `VIEWS`, or a label value is not 1, 0 or -1.
+  """
+  image = record.image
+  if image.ndim != 2 or image.dtype != np.uint8:
+    raise ValueError(
+      f"image is {image.dtype} {image.shape}, expected uint8 (H, W)"
+    )
+  if record.view not in VIEWS:
+    raise ValueError(f"view {record.view!r} is not one of {VIEWS}")
+  for name, value in record.labels.items():
+    if value not in (1, 0, -1):
+      raise ValueError(f"label {name!r} is {value!r}, expected 1, 0 or -1")
+  ok, png = cv2.imencode(".png", image)
+  if not ok:
+    raise ValueError(f"image {image.shape} could not be encoded as PNG")
+  labels = sorted(record.labels.items())
+  boxes = np.array([box for _, box in record.boxes], np.float32)
+  example = {
+    "image": png.tobytes(),
+    "image_id": record.image_id,
+    "study_id": record.study_id,
+    "patient_id": record.patient_id,
+    "view": record.view,
+    "findings": record.findings,
+    "impression": record.impression,
+    "label_names": [name for name, _ in labels],
+    "label_values": [value for _, value in labels],
+    "sex": record.sex,
+    "age_band": record.age_band,
+    "box_names": [name for name, _ in record.boxes],
+    "boxes": boxes.reshape(-1, 4),
+  }
+  return FEATURES.serialize_example(FEATURES.encode_example(example))
+
+
+def decode(data: bytes) -> Record:
+  """Returns the record that `encode` serialised.
+
+  Raises:
+    ValueError: if the image inside does not decode.
+  """
+  example = FEATURES.deserialize_example_np(
+    data, decoders={"image": tfds.decode.SkipDecoding()}
+  )
+  png = np.frombuffer(example["image"], np.uint8)
+  image = cv2.imdecode(png, cv2.IMREAD_GRAYSCALE)
+  image_id = _text(example["image_id"])
+  if image is None:
+    raise ValueError(f"the image of record {image_id} does not decode")
+  names = [_text(name) for name in example["label_names"]]
+  boxes = [tuple(map(float, box)) for box in example["boxes"]]
+  return Record(
+    image=image,
+    image_id=image_id,
+    study_id=_text(example["study_id"]),
+    patient_id=_text(example["patient_id"]),
+    view=_text(example["view"]),
+    findings=_text(example["findings"]),
+    impression=_text(example["impression"]),
+    labels=dict(zip(names, map(int, example["label_values"]), strict=True)),
+    sex=_text(example["sex"]),
+    age_band=_text(example["age_band"]),
+    boxes=tuple(
+      zip(map(_text, example["box_names"]), boxes, strict=True)  # pyright: ignore
+    ),
+  )
+
+
+def _text(value: bytes | str) -> str:
+  return value.decode() if isinstance(value, bytes) else str(value)
