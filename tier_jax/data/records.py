@@ -7,10 +7,12 @@ opens what data_prep wrote; see `FEATURES` for all that a shard may contain.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 FEATURES = tfds.features.FeaturesDict(
   {
@@ -114,7 +116,7 @@ def decode(data: bytes) -> Record:
   Raises:
     ValueError: if the image inside does not decode.
   """
-  example = FEATURES.deserialize_example_np(
+  example: Any = FEATURES.deserialize_example_np(
     data, decoders={"image": tfds.decode.SkipDecoding()}
   )
   png = np.frombuffer(example["image"], np.uint8)
@@ -139,6 +141,18 @@ def decode(data: bytes) -> Record:
       zip(map(_text, example["box_names"]), boxes, strict=True)  # pyright: ignore
     ),
   )
+
+
+def read_sections(data: bytes) -> dict[str, str]:
+  """Returns the two report sections of a record, without decoding the rest.
+
+  Some ten times faster than `decode`: for scanning whole splits.
+  """
+  feature = tf_example_pb2.Example.FromString(data).features.feature  # pyright: ignore
+  return {
+    name: _text(feature[name].bytes_list.value[0])
+    for name in ("findings", "impression")
+  }
 
 
 def _text(value: bytes | str) -> str:

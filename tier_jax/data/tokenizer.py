@@ -1,0 +1,121 @@
+"""Text to fixed-length token ids."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+
+# Radiology words and single letters: enough for phantoms and quick trials,
+# so that nothing needs a download.
+BUNDLED_VOCABULARY = Path(__file__).with_name("vocab.txt")
+
+
+class Tokenizer:
+  """WordPiece tokens of report text, truncated and padded to one length.
+
+  Build it with `from_name` or, from a checkpoint, `from_json`.
+  """
+
+  def __init__(self, backend: tokenizers.Tokenizer, max_length: int):
+    """Takes over `backend`; `max_length` counts [CLS] and [SEP]."""
+    if max_length < 3:
+      raise ValueError(f"data.max_length is {max_length}, expected >= 3")
+    pad_id = backend.token_to_id("[PAD]")
+    if pad_id is None:
+      raise ValueError("the tokenizer has no [PAD] token")
+    self._json = backend.to_str()
+    self._backend = backend
+    self._backend.enable_truncation(max_length)
+    self._backend.enable_padding(
+      length=max_length,
+      pad_id=pad_id,
+      pad_token="[PAD]",  # noqa: S106
+    )
+    self.max_length = max_length
+    self.vocab_size = backend.get_vocab_size()
+
+  @classmethod
+  def from_name(cls, name: str, max_length: int) -> "Tokenizer":
+    """Returns the tokenizer that a config names.
+
+    Args:
+      name: "bundled"; a vocab.txt; a tokenizer.json; a local Hugging Face
+        directory; or a Hugging Face hub name.
+      max_length: tokens a text, [CLS] and [SEP] included.
+
+    Raises:
+      ValueError: if it cannot be loaded or is trivially small.
+    """
+    path = BUNDLED_VOCABULARY if name == "bundled" else Path(name)
+    if path.is_file() and path.suffix == ".txt":
+      backend = _word_pieces(path)
+    elif path.is_file():
+      backend = tokenizers.Tokenizer.from_file(str(path))
+    else:
+      backend = _from_hugging_face(name)
+    # A vocabulary that failed to load shows up as a handful of specials.
+    if backend.get_vocab_size() < 30:
+      raise ValueError(
+        f"data.tokenizer {name!r} has {backend.get_vocab_size()} tokens, "
+        "expected a real vocabulary"
+      )
+    return cls(backend, max_length)
+
+  @classmethod
+  def from_json(cls, text: str, max_length: int) -> "Tokenizer":
+    """Returns the tokenizer that `to_json` wrote."""
+    return cls(tokenizers.Tokenizer.from_str(text), max_length)
+
+  def to_json(self) -> str:
+    """Returns the whole tokenizer, vocabulary included, as JSON text."""
+    return json.dumps(json.loads(self._json), sort_keys=True)
+
+  def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns input_ids and attention_mask (N, T) int32, token_mask bool.
+
+    `token_mask` is True on content: neither padding nor [CLS] or [SEP].
+    """
+    encodings = self._backend.encode_batch(list(texts))
+    shape = (len(encodings), self.max_length)
+    attention = np.array([e.attention_mask for e in encodings], np.int32)
+    special = np.array([e.special_tokens_mask for e in encodings], bool)
+    return {
+      "input_ids": np.array([e.ids for e in encodings], np.int32).reshape(
+        shape
+      ),
+      "attention_mask": attention.reshape(shape),
+      "token_mask": (attention.astype(bool) & ~special).reshape(shape),
+    }
+
+  def tokens(self, text: str) -> list[str]:
+    """Returns the T tokens of a text, [CLS] and padding included."""
+    return self._backend.encode(text).tokens
+
+
+def _word_pieces(path: Path) -> tokenizers.Tokenizer:
+  vocabulary = path.read_text("utf-8").split("\n")
+  ids = {token: i for i, token in enumerate(vocabulary) if token}
+  for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]"):
+    if token not in ids:
+      raise ValueError(f"vocabulary {path.name}: no {token}")
+  wordpiece = tokenizers.BertWordPieceTokenizer(vocab=ids, lowercase=True)
+  return tokenizers.Tokenizer.from_str(wordpiece.to_str())
+
+
+def _from_hugging_face(name: str) -> tokenizers.Tokenizer:
+  # Imported here: a run from a local file starts without it.
+  from transformers import AutoTokenizer
+
+  local = Path(name).is_dir()
+  try:
+    loaded = AutoTokenizer.from_pretrained(
+      name, local_files_only=local, trust_remote_code=False
+    )
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f"data.tokenizer {name!r} is neither a file, a local directory nor a "
+      f"hub name that loads: {str(error).splitlines()[0]}"
+    ) from error
+  return tokenizers.Tokenizer.from_str(loaded.backend_tokenizer.to_str())

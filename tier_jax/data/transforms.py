@@ -1,0 +1,146 @@
+"""Image transforms on the host: grey uint8 in, grey uint8 out.
+
+The random one takes a numpy generator, so that a seed and an index fix it.
+"""
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+# Evaluation resizes the short side to 256 for a crop of 224, as the paper.
+_CROP_FRACTION = 224 / 256
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+  """Ranges of the random training transform.
+
+  Attributes:
+    min_area, max_area: of the crop, as shares of the image. The released code
+      allows 0.08, where the crop may exclude the finding that the text names;
+      the default is safe.
+    min_ratio, max_ratio: width over height of the crop.
+    degrees: largest rotation either way.
+    shift: largest shift either way, as a share of the side.
+    scale: largest zoom either way, as a share.
+    brightness, contrast: largest change either way, as a share.
+  """
+
+  min_area: float = 0.6
+  max_area: float = 1.0
+  min_ratio: float = 0.9
+  max_ratio: float = 1.0
+  degrees: float = 10.0
+  shift: float = 0.05
+  scale: float = 0.05
+  brightness: float = 0.2
+  contrast: float = 0.2
+
+  def __post_init__(self):
+    if not 0 < self.min_area <= self.max_area <= 1:
+      raise ValueError(
+        f"augment.min_area {self.min_area} and max_area {self.max_area}: "
+        "expected 0 < min <= max <= 1"
+      )
+    if not 0 < self.min_ratio <= self.max_ratio:
+      raise ValueError(
+        f"augment.min_ratio {self.min_ratio} and max_ratio {self.max_ratio}: "
+        "expected 0 < min <= max"
+      )
+    for field in ("degrees", "shift", "scale", "brightness", "contrast"):
+      if getattr(self, field) < 0:
+        raise ValueError(
+          f"augment.{field} is {getattr(self, field)}, expected >= 0"
+        )
+
+
+def train_image(
+  image: np.ndarray, size: int, config: AugmentConfig, rng: np.random.Generator
+) -> np.ndarray:
+  """Returns a random view (size, size) uint8 of an image (H, W) uint8.
+
+  Crop, rotation, shift and zoom are one affine map, so that the image is
+  resampled once; brightness and contrast follow. No flip: the heart's side
+  carries meaning.
+
+  Source: Palepu and Beam's training transform, with a safer crop.
+  """
+  height, width = image.shape
+  # The largest crop of the ratio that fits, times the share of the area.
+  ratio = rng.uniform(config.min_ratio, config.max_ratio)
+  area = rng.uniform(config.min_area, config.max_area) * height * width
+  crop_width = min(np.sqrt(area * ratio), width)
+  crop_height = min(np.sqrt(area / ratio), height)
+  x0 = rng.uniform(0, width - crop_width)
+  y0 = rng.uniform(0, height - crop_height)
+  angle = np.deg2rad(rng.uniform(-config.degrees, config.degrees))
+  zoom = 1 + rng.uniform(-config.scale, config.scale)
+  shift = rng.uniform(-config.shift, config.shift, size=2) * size
+
+  # Output pixel -> crop pixel: centre, rotate and zoom, then scale and place.
+  cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
+  rotation = np.array([[cos, -sin], [sin, cos]])
+  to_crop = np.diag([crop_width / size, crop_height / size])
+  centre = np.full(2, (size - 1) / 2)
+  linear = to_crop @ rotation
+  origin = np.array([x0 + (crop_width - 1) / 2, y0 + (crop_height - 1) / 2])
+  offset = origin - linear @ (centre + shift)
+  # Shrink first when far larger than needed: a bilinear warp alone would
+  # alias, since it sees only four pixels of each neighbourhood.
+  factor = min(crop_width, crop_height) / size
+  if factor > 1.5:
+    shrunk = (max(round(width / factor), 1), max(round(height / factor), 1))
+    image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
+    sx, sy = image.shape[1] / width, image.shape[0] / height
+    linear = np.diag([sx, sy]) @ linear
+    offset = np.array([(offset[0] + 0.5) * sx, (offset[1] + 0.5) * sy]) - 0.5
+  warped = cv2.warpAffine(
+    image,
+    np.hstack([linear, offset[:, None]]),
+    (size, size),
+    flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+    borderMode=cv2.BORDER_CONSTANT,
+    borderValue=0,
+  )
+  gain = 1 + rng.uniform(-config.brightness, config.brightness)
+  contrast = 1 + rng.uniform(-config.contrast, config.contrast)
+  # Contrast turns about the mean of the brightened image: one line y = a x + b.
+  mean = float(warped.mean()) * gain
+  return cv2.convertScaleAbs(
+    np.clip(warped * (gain * contrast) + mean * (1 - contrast), 0, 255)
+  )
+
+
+def eval_image(image: np.ndarray, size: int) -> np.ndarray:
+  """Returns (size, size) uint8: short side resized, then the centre crop."""
+  scale, x0, y0 = _eval_geometry(image.shape, size)
+  height, width = image.shape
+  resized = cv2.resize(
+    image,
+    (max(round(width * scale), size), max(round(height * scale), size)),
+    interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
+  )
+  return np.ascontiguousarray(resized[y0 : y0 + size, x0 : x0 + size])
+
+
+def eval_boxes(
+  boxes: np.ndarray, shape: tuple[int, int], size: int
+) -> np.ndarray:
+  """Returns boxes (n, 4) of an image (H, W) as `eval_image` shows them.
+
+  Boxes are x0, y0, x1, y1 in pixels and are clipped to the crop.
+  """
+  scale, x0, y0 = _eval_geometry(shape, size)
+  moved = np.asarray(boxes, np.float32).reshape(-1, 4) * scale
+  moved -= np.array([x0, y0, x0, y0], np.float32)
+  return np.clip(moved, 0, size)
+
+
+def _eval_geometry(shape, size):
+  """Factor on the image, and the crop's left and top in the resized image."""
+  height, width = shape
+  scale = size / _CROP_FRACTION / min(height, width)
+  x0 = (max(round(width * scale), size) - size) // 2
+  y0 = (max(round(height * scale), size) - size) // 2
+  return scale, x0, y0

@@ -1,0 +1,163 @@
+"""BERT text tower: embeddings and post-norm Transformer blocks.
+
+Source: Devlin et al., "BERT", 2019. Parameter names follow the parts of
+Hugging Face's `BertModel`, whose weights `pretrained.py` maps onto them; the
+pooler is left out.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tier_jax.models import layers
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+  """The text tower's shape; the first eight as in Hugging Face's config.json.
+
+  Attributes:
+    vocab_size: number of word-pieces.
+    hidden_size, num_hidden_layers, num_attention_heads, intermediate_size:
+      sizes of the Transformer.
+    max_position_embeddings: longest text, in tokens.
+    type_vocab_size: segments; reports use only the first.
+    layer_norm_eps: 1e-12 in BERT.
+    activation: "gelu" is the exact (erf) form, which pretrained weights need;
+      "relu" is faster on CPUs, for towers trained from scratch.
+    dropout_rate: of hidden states, while training.
+    dtype: of the activations; parameters and norms stay float32.
+  """
+
+  vocab_size: int = 30522
+  hidden_size: int = 768
+  num_hidden_layers: int = 12
+  num_attention_heads: int = 12
+  intermediate_size: int = 3072
+  max_position_embeddings: int = 512
+  type_vocab_size: int = 2
+  layer_norm_eps: float = 1e-12
+  activation: str = "gelu"
+  dropout_rate: float = 0.0
+  dtype: str = "float32"
+
+  def __post_init__(self):
+    for field in (
+      "vocab_size",
+      "hidden_size",
+      "num_hidden_layers",
+      "num_attention_heads",
+      "intermediate_size",
+      "max_position_embeddings",
+      "type_vocab_size",
+    ):
+      if getattr(self, field) < 1:
+        raise ValueError(
+          f"text.{field} is {getattr(self, field)}, expected >= 1"
+        )
+    if self.hidden_size % self.num_attention_heads:
+      raise ValueError(
+        f"text.hidden_size {self.hidden_size} is not a multiple of "
+        f"text.num_attention_heads {self.num_attention_heads}"
+      )
+    if not 0 <= self.dropout_rate < 1:
+      raise ValueError(
+        f"text.dropout_rate is {self.dropout_rate}, expected 0 <= rate < 1"
+      )
+    layers.check_activation("text", self.activation)
+    layers.check_dtype("text", self.dtype)
+
+
+class Bert(nn.Module):
+  """Returns token features (B, T, W) of input_ids (B, T).
+
+  `attention_mask` (B, T) is 0 on padding. Dropout needs the "dropout" rng.
+  """
+
+  config: BertConfig
+
+  @nn.compact
+  def __call__(
+    self,
+    input_ids: jax.Array,
+    attention_mask: jax.Array,
+    *,
+    deterministic: bool = True,
+  ) -> jax.Array:
+    config = self.config
+    length = input_ids.shape[1]
+    if length > config.max_position_embeddings:
+      raise ValueError(
+        f"texts of {length} tokens, expected at most "
+        f"text.max_position_embeddings {config.max_position_embeddings}"
+      )
+    dtype = jnp.dtype(config.dtype)
+
+    def embed(count, name):
+      return nn.Embed(
+        count,
+        config.hidden_size,
+        dtype=dtype,
+        embedding_init=nn.initializers.normal(0.02),
+        name=name,
+      )
+
+    x = embed(config.vocab_size, "word_embeddings")(input_ids)  # (B, T, W)
+    x += embed(config.max_position_embeddings, "position_embeddings")(
+      jnp.arange(length)
+    )
+    x += embed(config.type_vocab_size, "token_type_embeddings")(
+      jnp.zeros((), jnp.int32)
+    )
+    x = nn.LayerNorm(config.layer_norm_eps, dtype=dtype, name="norm")(x)
+    x = nn.Dropout(config.dropout_rate)(x, deterministic=deterministic)
+    mask = attention_mask.astype(bool)[:, None, None, :]  # (B, 1, 1, T)
+    for i in range(config.num_hidden_layers):
+      x = Block(config, name=f"layer_{i}")(x, mask, deterministic)
+    return x
+
+
+class Block(nn.Module):
+  """Post-norm Transformer block."""
+
+  config: BertConfig
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, mask: jax.Array, deterministic: bool
+  ) -> jax.Array:
+    config = self.config
+    dtype = jnp.dtype(config.dtype)
+    drop = nn.Dropout(config.dropout_rate, deterministic=deterministic)
+
+    def dense(features, name):
+      return nn.Dense(
+        features,
+        dtype=dtype,
+        kernel_init=nn.initializers.normal(0.02),
+        name=name,
+        dot_general=layers.dot_2d,
+      )
+
+    def norm(name):
+      return nn.LayerNorm(config.layer_norm_eps, dtype=dtype, name=name)
+
+    def heads(y):
+      return y.reshape(*y.shape[:2], config.num_attention_heads, -1)
+
+    y = jax.nn.dot_product_attention(
+      *(
+        heads(dense(config.hidden_size, name)(x))
+        for name in ("query", "key", "value")
+      ),
+      mask=mask,
+    )
+    y = dense(config.hidden_size, "attention_out")(y.reshape(x.shape))
+    x = norm("norm_attention")(x + drop(y))
+
+    y = dense(config.intermediate_size, "mlp_in")(x)
+    y = layers.activate(y, config.activation)
+    y = dense(config.hidden_size, "mlp_out")(y)
+    return norm("norm_mlp")(x + drop(y))

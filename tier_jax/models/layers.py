@@ -1,0 +1,76 @@
+"""What every tower shares."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+ACTIVATIONS = ("gelu", "relu")
+DTYPES = ("float32", "bfloat16")
+
+
+def activate(x: jax.Array, name: str) -> jax.Array:
+  """Returns gelu (the exact, erf form of BERT and ViT weights) or relu of x."""
+  return nn.relu(x) if name == "relu" else nn.gelu(x, approximate=False)
+
+
+def dot_2d(
+  lhs, rhs, dimension_numbers, precision=None, preferred_element_type=None
+):
+  """`lax.dot_general` for Dense on (..., W), by way of a 2-D product.
+
+  XLA's CPU backend runs the gradient of the 2-D form much faster; on
+  accelerators the reshape costs nothing.
+  """
+  flat = lhs.reshape(-1, lhs.shape[-1])
+  out = jax.lax.dot_general(
+    flat,
+    rhs,
+    (((1,), (0,)), ((), ())),
+    precision=precision,
+    preferred_element_type=preferred_element_type,
+  )
+  return out.reshape(*lhs.shape[:-1], rhs.shape[-1])
+
+
+def unit(x: jax.Array, eps: float = 1e-12) -> jax.Array:
+  """Returns x / |x| over the last axis, in float32.
+
+  A zero vector stays zero and its gradient finite: the norm's square is held
+  at or above `eps` before the root.
+  """
+  x = x.astype(jnp.float32)
+  square = jnp.sum(x * x, axis=-1, keepdims=True)
+  return x * jax.lax.rsqrt(jnp.maximum(square, eps))
+
+
+class ProjectionHead(nn.Module):
+  """Dense, gelu, layer norm, dense: the head of CXR-BERT, for either tower.
+
+  One head serves the global vector and every patch or token, so that they
+  lie in one space.
+  """
+
+  dim: int
+  dtype: str
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    dtype = jnp.dtype(self.dtype)
+    x = nn.Dense(self.dim, dtype=dtype, name="dense", dot_general=dot_2d)(x)
+    x = activate(x, "gelu")
+    x = nn.LayerNorm(1e-12, dtype=dtype, name="norm")(x)
+    return nn.Dense(self.dim, dtype=dtype, name="out", dot_general=dot_2d)(x)
+
+
+def check_activation(tower: str, value: str) -> None:
+  """Raises ValueError unless `value` is one of `ACTIVATIONS`."""
+  if value not in ACTIVATIONS:
+    raise ValueError(
+      f"{tower}.activation is {value!r}, expected one of {ACTIVATIONS}"
+    )
+
+
+def check_dtype(tower: str, value: str) -> None:
+  """Raises ValueError unless `value` is one of `DTYPES`."""
+  if value not in DTYPES:
+    raise ValueError(f"{tower}.dtype is {value!r}, expected one of {DTYPES}")
