@@ -1,0 +1,62 @@
+import json
+from importlib import resources
+
+import pytest
+
+from tier_jax.evaluators import prompts
+from tier_jax.evaluators.benchmarks import chexpert, padchest
+
+
+@pytest.mark.parametrize(
+  ("label", "same"),
+  [
+    ("Effusion", "Pleural Effusion"),
+    ("pulmonary edema", "Edema"),
+    ("Pleural_Thickening", "pleural  thickening"),
+    ("No Finding", "normal"),
+  ],
+)
+def test_lookup_ignores_case_underscores_and_aliases(label, same):
+  assert prompts.for_label(label) == prompts.for_label(same)
+
+
+def test_unknown_label_gets_templates_with_their_spaces():
+  found = prompts.for_label("Azygos_Lobe {phrase}")
+  assert found.positive[0] == "Azygos lobe {phrase} is present."
+  assert found.negative[0] == "No azygos lobe {phrase}."
+  assert "The lungs are clear." in found.negative
+
+
+def test_label_in_the_source_s_shorthand_is_written_out():
+  assert prompts.for_label("nsg tube").positive == (
+    "Nasogastric tube is present.",
+    "There is nasogastric tube.",
+  )
+
+
+@pytest.mark.parametrize("label", ["", " ", "__"])
+def test_empty_label_is_refused(label):
+  with pytest.raises(ValueError, match="expected the name of a finding"):
+    prompts.for_label(label)
+
+
+def test_every_sentence_is_whole_and_stands_once():
+  labels = (chexpert.TEST.labels or ()) + (padchest.TEST.labels or ())
+  assert len(labels) == 123
+  for label in labels:
+    found = prompts.for_label(label)
+    for sentences in (found.positive, found.negative):
+      assert len(set(sentences)) == len(sentences) > 0, label
+      for sentence in sentences:
+        assert sentence.endswith(".") and sentence[0].isupper()
+        assert "  " not in sentence and "{" not in sentence
+    assert not set(found.positive) & set(found.negative), label
+
+
+def test_aliases_and_phrases_lead_somewhere():
+  package = resources.files("tier_jax.evaluators")
+  data = json.loads((package / "prompts.json").read_text())
+  assert set(data["aliases"].values()) <= set(data["findings"])
+  assert not set(data["aliases"]) & set(data["findings"])
+  assert not set(data["phrases"]) & set(data["findings"])
+  assert len(prompts.digest()) == 64
