@@ -2,11 +2,13 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tier_jax.models import bert, layers, vit
 
@@ -126,3 +128,17 @@ class DualEncoder(nn.Module):
     )
     token_embeds = layers.unit(self.text_head(features))
     return token_embeds[:, 0], token_embeds
+
+
+def init_params(
+  model: DualEncoder, key: jax.Array, max_length: int
+) -> dict[str, Any]:
+  """Returns random parameters of the model for texts of `max_length`."""
+  size = model.config.image.image_size
+  variables: Any = model.init(
+    key,
+    np.zeros((1, size, size), np.uint8),
+    np.zeros((1, max_length), np.int32),
+    np.ones((1, max_length), np.int32),
+  )
+  return variables["params"]

@@ -1,0 +1,131 @@
+"""From the ConfigDict at the door to frozen dataclasses.
+
+Each dataclass lives beside what it configures; here they only meet. `build`
+checks every key, type and value before any work starts.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from tier_jax import optim as optim_lib
+from tier_jax import sharding
+from tier_jax.data import loader, transforms
+from tier_jax.losses import entropy
+from tier_jax.models import dual_encoder
+
+
+@dataclasses.dataclass(frozen=True)
+class InitConfig:
+  """Where a training starts from.
+
+  Attributes:
+    text: local directory or hub name of Hugging Face BERT weights; "" starts
+      from random ones. The tower's sizes are then read from there.
+  """
+
+  text: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """The training loop.
+
+  Attributes:
+    batch_size: pairs a step, over all devices.
+    num_steps: updates in all.
+    log_every, eval_every, checkpoint_every, diagnostics_every: in steps.
+    eval_batch_size: pairs a batch of the validation loss; fewer when the
+      split has fewer. Losses compare only at the same size.
+    eval_benchmark: benchmark whose `validate` split is scored during training
+      if data_dir holds it, "" for none.
+  """
+
+  batch_size: int
+  num_steps: int
+  log_every: int = 50
+  eval_every: int = 1000
+  checkpoint_every: int = 1000
+  diagnostics_every: int = 200
+  eval_batch_size: int = 64
+  eval_benchmark: str = "chexpert"
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.type is int and value < 1:
+        raise ValueError(f"train.{field.name} is {value}, expected >= 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """A whole experiment."""
+
+  data: loader.DataConfig
+  model: dual_encoder.DualEncoderConfig
+  train: TrainConfig
+  seed: int = 0
+  augment: transforms.AugmentConfig = transforms.AugmentConfig()
+  loss: entropy.EntropyConfig = entropy.EntropyConfig()
+  optim: optim_lib.OptimConfig = optim_lib.OptimConfig()
+  mesh: sharding.MeshConfig = sharding.MeshConfig()
+  init: InitConfig = InitConfig()
+
+
+def build(values: Mapping[str, Any]) -> Config:
+  """Returns the experiment that a ConfigDict or its JSON form describes.
+
+  Raises:
+    ValueError: names the key and says what was expected, on an unknown or
+      missing key, a wrong type or a value out of range.
+  """
+  return _build(Config, values, "")
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+  """Returns the JSON-like form of which `build` makes an equal config."""
+  return dataclasses.asdict(config)
+
+
+def _build(cls, values, prefix):
+  types_by_name = typing.get_type_hints(cls)
+  fields = {field.name: field for field in dataclasses.fields(cls)}
+  for name in values:
+    if name not in fields:
+      near = difflib.get_close_matches(name, fields, 1)
+      hint = f"did you mean {prefix}{near[0]}?" if near else "expected one of "
+      raise ValueError(
+        f"unknown config key {prefix}{name}: "
+        + (hint if near else hint + ", ".join(fields))
+      )
+  built = {}
+  for name, field in fields.items():
+    if name in values:
+      built[name] = _convert(types_by_name[name], values[name], prefix + name)
+    elif (
+      field.default is dataclasses.MISSING
+      and field.default_factory is dataclasses.MISSING
+    ):
+      raise ValueError(f"config key {prefix}{name} is missing")
+  return cls(**built)
+
+
+def _convert(kind, value, name):
+  """Returns `value` as the field's type; only int widens to float."""
+  if dataclasses.is_dataclass(kind):
+    if not isinstance(value, Mapping) and not hasattr(value, "items"):
+      raise ValueError(f"{name} is {value!r}, expected a dict")
+    return _build(kind, value, name + ".")
+  if isinstance(kind, types.GenericAlias):  # tuple[str, ...] and the like
+    if not isinstance(value, (list, tuple)):
+      raise ValueError(f"{name} is {value!r}, expected a tuple")
+    inner = typing.get_args(kind)[0]
+    return tuple(_convert(inner, item, name) for item in value)
+  if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value)
+  if type(value) is not kind:
+    raise ValueError(f"{name} is {value!r}, expected {kind.__name__}")
+  return value

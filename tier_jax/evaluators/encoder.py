@@ -1,0 +1,108 @@
+"""What evaluators see of a model: images and texts in, unit vectors out."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from tier_jax.data import tokenizer
+from tier_jax.models import dual_encoder
+
+
+@dataclasses.dataclass(frozen=True)
+class TextEmbeds:
+  """Texts in the joint space, float32.
+
+  Attributes:
+    text_embeds: (N, D) unit rows.
+    token_embeds: (N, T, D), unit over D.
+    token_mask: (N, T) bool, True on content tokens.
+    tokens: N lists of T tokens.
+  """
+
+  text_embeds: np.ndarray
+  token_embeds: np.ndarray
+  token_mask: np.ndarray
+  tokens: list[list[str]]
+
+
+class Encoder:
+  """Embeds numpy images and texts by a dual encoder, in batches.
+
+  Attributes:
+    image_size: side of the square images it takes.
+    grid: rows and columns of its patches, which are row-major.
+  """
+
+  def __init__(
+    self,
+    model: dual_encoder.DualEncoder,
+    params: Any,
+    tokenize: tokenizer.Tokenizer,
+    mesh: Mesh,
+    batch_size: int = 64,
+  ):
+    """`batch_size` is rounded up to a multiple of the devices."""
+    self.image_size = model.config.image.image_size
+    self.grid = model.config.image.grid
+    self._params = params
+    self._tokenize = tokenize
+    self._batch_size = -(-batch_size // mesh.size) * mesh.size
+    split = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    # Every process gets all results, as numpy needs them.
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    @functools.partial(jax.jit, out_shardings=whole)
+    def encode_image(params, image):
+      image = jax.lax.with_sharding_constraint(image, split)
+      return model.apply({"params": params}, image, method="encode_image")
+
+    @functools.partial(jax.jit, out_shardings=whole)
+    def encode_text(params, input_ids, attention_mask):
+      input_ids = jax.lax.with_sharding_constraint(input_ids, split)
+      return model.apply(
+        {"params": params}, input_ids, attention_mask, method="encode_text"
+      )
+
+    self._encode_image = encode_image
+    self._encode_text = encode_text
+
+  def embed_images(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns image_embeds (N, D) and patch_embeds (N, P, D).
+
+    Args:
+      images: (N, S, S) uint8, as `transforms.eval_image` makes them.
+    """
+    image_embeds, patch_embeds = self._run(self._encode_image, images)
+    return image_embeds, patch_embeds
+
+  def embed_texts(self, texts: Sequence[str]) -> TextEmbeds:
+    """Returns the embeddings of N texts."""
+    tokens = self._tokenize(texts)
+    text_embeds, token_embeds = self._run(
+      self._encode_text, tokens["input_ids"], tokens["attention_mask"]
+    )
+    return TextEmbeds(
+      text_embeds=text_embeds,
+      token_embeds=token_embeds,
+      token_mask=tokens["token_mask"],
+      tokens=[self._tokenize.tokens(text) for text in texts],
+    )
+
+  def _run(self, encode, *arrays):
+    """Applies `encode` to full batches; the last is padded and cut."""
+    total = len(arrays[0])
+    if not total:
+      raise ValueError("nothing to embed, expected at least one input")
+    parts = []
+    for start in range(0, total, self._batch_size):
+      batch = [array[start : start + self._batch_size] for array in arrays]
+      missing = self._batch_size - len(batch[0])
+      batch = [np.concatenate([b, b[:1].repeat(missing, 0)]) for b in batch]
+      outputs = jax.device_get(encode(self._params, *batch))
+      parts.append([out[: self._batch_size - missing] for out in outputs])
+    return [np.concatenate(column) for column in zip(*parts, strict=True)]

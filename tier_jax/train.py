@@ -1,0 +1,300 @@
+"""The training loop."""
+
+import dataclasses
+import functools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from clu import parameter_overview
+
+from tier_jax import checkpointing, metric_writer, optim, sharding, train_step
+from tier_jax import config as config_lib
+from tier_jax.data import loader, tokenizer
+from tier_jax.evaluators import encoder, zero_shot
+from tier_jax.evaluators.benchmarks import registry
+from tier_jax.models import dual_encoder, pretrained
+from tier_jax.train_state import TrainState, params_digest
+
+# A resumed run may differ in where and how often, not in what it computes.
+_FREE = ("data.data_dir", "data.num_", "mesh.", "train.eval_", "_every")
+
+
+def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
+  """Trains, or resumes, and evaluates on the way.
+
+  Writes checkpoints, `config.json`, `metrics.jsonl` and TensorBoard files
+  under `workdir`. The last line logged is the digest of the final parameters.
+
+  Raises:
+    ValueError: before any work, if the config does not fit the devices, the
+      data or the checkpoint in `workdir`.
+    FloatingPointError: if the loss is not finite.
+  """
+  workdir = Path(workdir)
+  mesh = sharding.make_mesh(config.mesh)
+  sharding.check_batch_size(config.train.batch_size, mesh)
+  config, tokenize = resolve(config)
+  schedule = optim.make_schedule(config.optim, config.train.num_steps)
+  source = loader.PairSource(config.data, "train")
+  evaluation = _Evaluation(config, tokenize, mesh)
+  iterator = loader.train_iterator(
+    source,
+    config.data,
+    config.augment,
+    tokenize,
+    image_size=config.model.image.image_size,
+    batch_size=config.train.batch_size,
+    seed=config.seed,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  )
+
+  model = dual_encoder.DualEncoder(config.model)
+  optimizer = optim.make_optimizer(config.optim, schedule)
+  init = functools.partial(_init_state, model, optimizer, tokenize.max_length)
+  seed_key = jax.random.key(config.seed)
+  abstract = jax.eval_shape(init, seed_key)
+  shardings = sharding.state_sharding(abstract, mesh)
+
+  checkpointing.remove_unfinished(workdir)
+  checkpointer = checkpointing.Checkpointer(workdir)
+  first_step = max(checkpointer.all_steps(), default=0)
+  if not first_step:
+    state = jax.jit(init, out_shardings=shardings)(seed_key)
+    if config.init.text:
+      state = _with_text_tower(state, config.init.text, shardings)
+  else:
+    _check_same(checkpointer.restore_meta(first_step)["config"], config)
+    logging.info("resuming at step %d", first_step)
+    state, position = checkpointer.restore(
+      first_step,
+      jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        abstract,
+        shardings,
+      ),
+    )
+    iterator.set_state(position)
+  meta = {
+    "config": config_lib.to_dict(config),
+    "tokenizer": tokenize.to_json(),
+  }
+  if jax.process_index() == 0:
+    text = json.dumps(meta["config"], indent=2) + "\n"
+    (workdir / "config.json").write_text(text, "utf-8")
+  logging.info(
+    "%d parameters, mesh %s, %d pairs a step, steps %d to %d",
+    parameter_overview.count_parameters(state.params),
+    dict(mesh.shape),
+    config.train.batch_size,
+    first_step,
+    config.train.num_steps,
+  )
+
+  jitted_step = jax.jit(
+    train_step.make_train_step(model, optimizer, config.loss),
+    out_shardings=(shardings, None),
+    donate_argnums=0,
+  )
+  diagnose = jax.jit(train_step.make_diagnose(model, config.loss))
+  writer = metric_writer.MetricWriter(workdir, first_step)
+  progress = metric_writer.Progress(config.train.num_steps, first_step)
+  every = config.train
+  clock, clock_step = time.monotonic(), first_step
+  for step in range(first_step + 1, config.train.num_steps + 1):
+    batch = sharding.put_batch(next(iterator), mesh)
+    last = step == config.train.num_steps
+    scalars = {}
+    if step % every.diagnostics_every == 0:
+      norms = jax.device_get(diagnose(state.params, batch))
+      scalars |= {f"train/{name}": value for name, value in norms.items()}
+    state, metrics = jitted_step(state, batch, seed_key)
+    if jax.default_backend() == "cpu":
+      # Fake devices deadlock when many steps are queued.
+      jax.block_until_ready(metrics["loss"])
+    progress.step()
+    if step == first_step + 1:
+      clock, clock_step = time.monotonic(), step  # leaves compilation out
+
+    if step % every.log_every == 0 or last or scalars:
+      metrics = jax.device_get(metrics)
+      if not np.isfinite(metrics["loss"]):
+        raise FloatingPointError(
+          f"loss is {metrics['loss']} at step {step}, expected a finite one"
+        )
+      scalars |= {f"train/{name}": value for name, value in metrics.items()}
+      scalars["train/learning_rate"] = schedule(step - 1)
+    if step % every.log_every == 0 or last:
+      seconds = (time.monotonic() - clock) / max(step - clock_step, 1)
+      rate = every.batch_size / max(seconds, 1e-9)
+      scalars["train/pairs_per_second"] = rate
+      left = seconds * (every.num_steps - step)
+      progress.log(step, float(metrics["loss"]), rate, left)
+      clock, clock_step = time.monotonic(), step
+    if step % every.eval_every == 0 or last:
+      paused = time.monotonic()
+      scalars |= evaluation.run(model, state.params)
+      clock += time.monotonic() - paused
+    if scalars:
+      writer.write(step, scalars)
+    if step % every.checkpoint_every == 0 or last:
+      checkpointer.save(step, state, iterator.get_state(), meta)
+  progress.close()
+  writer.close()
+  checkpointer.close()
+  logging.info("final parameters sha256:%s", params_digest(state.params))
+
+
+def resolve(
+  config: config_lib.Config,
+) -> tuple[config_lib.Config, tokenizer.Tokenizer]:
+  """Returns the config with the text tower's sizes filled in, and tokenizer.
+
+  Sizes come from the pretrained weights where there are any; a vocabulary
+  size of 0 becomes the tokenizer's.
+
+  Raises:
+    ValueError: if tokenizer, weights and config do not fit together.
+  """
+  tokenize = tokenizer.Tokenizer.from_name(
+    config.data.tokenizer, config.data.max_length
+  )
+  text = config.model.text
+  if config.init.text:
+    text = pretrained.bert_config(config.init.text, text)
+  if not text.vocab_size:
+    text = dataclasses.replace(text, vocab_size=tokenize.vocab_size)
+  if text.vocab_size < tokenize.vocab_size:
+    raise ValueError(
+      f"model.text.vocab_size {text.vocab_size} is less than the "
+      f"{tokenize.vocab_size} tokens of data.tokenizer "
+      f"{config.data.tokenizer!r}"
+    )
+  if text.max_position_embeddings < config.data.max_length:
+    raise ValueError(
+      f"data.max_length {config.data.max_length} exceeds "
+      f"model.text.max_position_embeddings {text.max_position_embeddings}"
+    )
+  model = dataclasses.replace(config.model, text=text)
+  return dataclasses.replace(config, model=model), tokenize
+
+
+class _Evaluation:
+  """Validation loss and zero-shot score, set up before training starts."""
+
+  def __init__(self, config, tokenize, mesh):
+    self._config, self._tokenize, self._mesh = config, tokenize, mesh
+    self._source = loader.PairSource(config.data, "validate")
+    size = min(config.train.eval_batch_size, len(self._source))
+    self._batch_size = size // mesh.size * mesh.size
+    if not self._batch_size:
+      raise ValueError(
+        f"{len(self._source)} validation pairs (train.eval_batch_size "
+        f"{config.train.eval_batch_size}) do not fill {mesh.size} devices"
+      )
+    self._zero_shot = None
+    name = config.train.eval_benchmark
+    directory = Path(config.data.data_dir) / name
+    if name and directory.is_dir():
+      self._zero_shot = zero_shot.ZeroShot(
+        dataclasses.replace(registry.find(name), split="validate"), directory
+      )
+    elif name:
+      logging.info("no zero-shot validation: %s is not there", directory)
+    self._loss = None
+
+  def run(self, model, params) -> dict[str, Any]:
+    """Returns the scalars of an evaluation, named valid/..."""
+    if self._loss is None:
+
+      @jax.jit
+      def loss(params, batch):
+        return train_step.loss_fn(
+          params, batch, None, model, self._config.loss
+        )[1]
+
+      self._loss = loss
+    rows = [
+      jax.device_get(self._loss(params, sharding.put_batch(batch, self._mesh)))
+      for batch in loader.eval_batches(
+        self._source,
+        self._config.data,
+        self._tokenize,
+        image_size=self._config.model.image.image_size,
+        batch_size=self._batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+      )
+    ]
+    names = ("contrastive_loss", "token_entropy", "patch_entropy")
+    scalars = {
+      f"valid/{name}": float(np.mean([row[name] for row in rows]))
+      for name in names
+    }
+    if self._zero_shot is not None:
+      encode = encoder.Encoder(model, params, self._tokenize, self._mesh)
+      summary = zero_shot.summarise(
+        self._zero_shot.run(encode), num_resamples=0
+      )
+      name = self._config.train.eval_benchmark
+      macro = summary["macro_auroc"]["value"]
+      if macro is not None:
+        scalars[f"valid/{name}/macro_auroc"] = macro
+    logging.info(
+      "validation: %s",
+      ", ".join(f"{name} {value:.4f}" for name, value in scalars.items()),
+    )
+    return scalars
+
+
+def _init_state(model, optimizer, max_length, key) -> TrainState:
+  params = dual_encoder.init_params(model, key, max_length)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    opt_state=optimizer.init(params),
+  )
+
+
+def _with_text_tower(state, name, shardings) -> TrainState:
+  tower = pretrained.load_bert(name, state.params["text_tower"])
+  params = dict(state.params)
+  params["text_tower"] = jax.tree.map(
+    jax.device_put, tower, shardings.params["text_tower"]
+  )
+  logging.info("text tower initialised from %s", name)
+  return state.replace(params=params)
+
+
+def _check_same(saved: dict, config: config_lib.Config) -> None:
+  """Raises ValueError if the checkpoint belongs to another experiment."""
+  old = _flatten(saved)
+  new = _flatten(json.loads(json.dumps(config_lib.to_dict(config))))
+  changed = [
+    f"{name} {old.get(name)!r} -> {new.get(name)!r}"
+    for name in sorted(old.keys() | new.keys())
+    if old.get(name) != new.get(name)
+    and not name.startswith(_FREE)
+    and not name.endswith(_FREE)
+  ]
+  if changed:
+    raise ValueError(
+      "workdir holds the checkpoint of another config, expected a fresh "
+      "--workdir or the same config; changed: " + "; ".join(changed)
+    )
+
+
+def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
+  flat = {}
+  for name, value in tree.items():
+    if isinstance(value, dict):
+      flat |= _flatten(value, f"{prefix}{name}.")
+    else:
+      flat[prefix + name] = value
+  return flat

@@ -1,0 +1,42 @@
+"""All that a training step reads and writes."""
+
+import hashlib
+from typing import Any
+
+import flax.struct
+import jax
+import numpy as np
+
+
+@flax.struct.dataclass
+class TrainState:
+  """State of a training.
+
+  Randomness is folded from the seed and the step, so that it needs no place
+  here.
+
+  Attributes:
+    step: () int32, updates made so far.
+    params: parameter tree.
+    opt_state: of the optimiser.
+  """
+
+  step: jax.Array
+  params: Any
+  opt_state: Any
+
+
+def params_digest(params: Any) -> str:
+  """Returns the SHA-256, in hex, of names, shapes, types and bytes in order.
+
+  Equal parameters have equal digests, however they are sharded.
+  """
+  digest = hashlib.sha256()
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  for path, leaf in sorted(
+    (jax.tree_util.keystr(path), leaf) for path, leaf in leaves
+  ):
+    array = np.ascontiguousarray(jax.device_get(leaf))
+    digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
+    digest.update(array.tobytes())
+  return digest.hexdigest()
