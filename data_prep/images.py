@@ -1,0 +1,92 @@
+"""Any image file to a grey picture of the stored size."""
+
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from data_prep import dicom, rejects, windowing
+
+DICOM_SUFFIXES = (".dcm", ".dicom")
+SUFFIXES = (*DICOM_SUFFIXES, ".png", ".jpg", ".jpeg")
+
+_EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+_SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B")
+
+
+def read_image(path: Path, notes: list[str] | None = None) -> np.ndarray:
+  """Returns the picture in a DICOM, PNG or JPEG file as (H, W) uint8.
+
+  Eight-bit files are taken as they are, colour by its luma and without its
+  alpha. Sixteen bits are scaled as a DICOM without a window is.
+
+  Args:
+    path: the file; its first bytes, not its name, decide what it is.
+    notes: gets the reason appended when a window was made up.
+
+  Raises:
+    rejects.RejectError: if it is no such file, too large, or does not decode
+      whole.
+  """
+  with path.open("rb") as handle:
+    start = handle.read(132)
+  if start[128:] == b"DICM" or path.suffix.lower() in DICOM_SUFFIXES:
+    return dicom.read_image(path, notes)
+  if path.stat().st_size > dicom.MAX_BYTES:
+    raise rejects.RejectError("image:too_large")
+  with warnings.catch_warnings():
+    # Pillow's own limit is lower than ours, and would only warn.
+    warnings.simplefilter("ignore")
+    return _read_raster(path, [] if notes is None else notes)
+
+
+def shrink(image: np.ndarray, short_side: int) -> np.ndarray:
+  """Returns the image with its shorter side at most `short_side` pixels.
+
+  A smaller one comes back as it is: enlarging adds bytes and no detail.
+
+  Args:
+    image: (H, W) uint8.
+    short_side: > 0.
+  """
+  height, width = image.shape
+  scale = short_side / min(height, width)
+  if scale >= 1:
+    return image
+  size = max(1, round(width * scale)), max(1, round(height * scale))
+  return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _read_raster(path: Path, notes: list[str]) -> np.ndarray:
+  try:
+    picture = Image.open(path, formats=("PNG", "JPEG"))
+  except Exception as error:
+    raise rejects.RejectError("image:not_an_image") from error
+  with picture:
+    width, height = picture.size
+    if max(width, height) > dicom.MAX_SIDE or width * height > dicom.MAX_PIXELS:
+      raise rejects.RejectError("image:size")
+    if getattr(picture, "n_frames", 1) != 1:
+      raise rejects.RejectError("image:frames")
+    if picture.mode not in _EIGHT_BIT_MODES + _SIXTEEN_BIT_MODES:
+      raise rejects.RejectError("image:mode")
+    try:
+      picture.load()
+      if picture.mode in _EIGHT_BIT_MODES:
+        image = np.asarray(picture.convert("L"))
+      else:
+        image = np.asarray(picture)
+    except Exception as error:
+      # Truncated data and failed checksums come here.
+      raise rejects.RejectError("image:does_not_decode") from error
+  if image.min() == image.max():
+    raise rejects.RejectError("image:constant")
+  if image.dtype == np.uint8:
+    return image
+  notes.append("window:absent")
+  limits = windowing.percentile_limits(windowing.subsample(image))
+  if limits[0] == limits[1]:
+    limits = float(image.min()), float(image.max())
+  return windowing.to_uint8(windowing.apply_limits(image, *limits))
