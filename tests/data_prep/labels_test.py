@@ -1,0 +1,162 @@
+import gzip
+
+import pytest
+
+from data_prep import labels
+
+
+def write(tmp_path, data, name="t.csv"):
+  path = tmp_path / name
+  path.write_bytes(data if isinstance(data, bytes) else data.encode())
+  return path
+
+
+@pytest.mark.parametrize(
+  "data",
+  [
+    "a,b\n1,x\n2,y\n",
+    "\ufeffa,b\n1,x\n2,y\n",
+    "b,a\r\nx,1\r\ny,2\r\n",
+    'a,c,b\n1,"two, with\nline",x\n\n2,,y',
+  ],
+)
+def test_columns_are_read_by_name(tmp_path, data):
+  path = write(tmp_path, data)
+  expected = [{"a": "1", "b": "x"}, {"a": "2", "b": "y"}]
+  assert labels.read_table(path, ("a", "b")) == expected
+  assert labels.read_table(path, ("a",), ("b", "z")) == expected
+
+
+def test_gzip_and_leading_zeros(tmp_path):
+  path = write(tmp_path, gzip.compress(b"id\n007\n"), "t.csv.gz")
+  assert labels.read_table(path, ("id",)) == [{"id": "007"}]
+
+
+def test_one_column_may_have_no_name(tmp_path):
+  path = write(tmp_path, ",a,\n0,1,\n")
+  assert labels.read_table(path, ("a",)) == [{"a": "1"}]
+
+
+@pytest.mark.parametrize(
+  ("data", "message"),
+  [
+    ("", "lacks the column"),
+    ("a\n", "lacks the column"),
+    ("a,b\n", "no rows"),
+    ("a,b,a\n1,2,3\n", "more than one column 'a'"),
+    ("a,b\n1\n", "row 1 has 1 cells, expected 2"),
+    ("a,b\n1,2\n1,2,3\n", "row 2 has 3 cells, expected 2"),
+    ("a,b\n1,\0\n", "NUL"),
+    ('a,b\n1,"open\n', "no CSV"),
+    ('a,b\n1,"x"y\n', "no CSV"),
+    ("a,b\n1," + "x" * 200_000, "no CSV"),
+    ("a,b\n1," + "x" * 2**20, "line of"),
+    (b"a,b\n1,\xff\xfe\n", "not UTF-8"),
+    ("a,b\n1,2\n".encode("utf-16"), "not UTF-8"),
+    (gzip.compress(b"a,b\n1,2\n"), "not UTF-8"),
+  ],
+)
+def test_hostile_tables_are_refused(tmp_path, data, message):
+  path = write(tmp_path, data)
+  with pytest.raises(ValueError, match=message) as error:
+    labels.read_table(path, ("a", "b"))
+  assert "t.csv" in str(error.value)
+  assert str(tmp_path) not in str(error.value)
+
+
+def test_broken_gzip_and_missing_files(tmp_path):
+  whole = gzip.compress(b"a\n1\n" * 1000)
+  path = write(tmp_path, whole[: len(whole) // 2], "t.csv.gz")
+  with pytest.raises(ValueError, match="cannot be read"):
+    labels.read_table(path, ("a",))
+  with pytest.raises(ValueError, match="does not exist"):
+    labels.read_table(tmp_path / "none.csv", ("a",))
+
+
+def test_too_many_rows(tmp_path, monkeypatch):
+  monkeypatch.setattr(labels, "MAX_ROWS", 2)
+  path = write(tmp_path, "a\n1\n1\n1\n")
+  with pytest.raises(ValueError, match="more than 2 rows"):
+    labels.read_table(path, ("a",))
+
+
+def test_find_table(tmp_path):
+  assert labels.find_table([tmp_path], "t*.csv") is None
+  path = write(tmp_path, b"", "t1.csv.gz")
+  assert labels.find_table([tmp_path / "none", tmp_path], "t*.csv") == path
+  write(tmp_path, b"", "t2.csv")
+  with pytest.raises(ValueError, match="2 tables match"):
+    labels.find_table([tmp_path], "t*.csv")
+  with pytest.raises(ValueError, match="holds no u"):
+    labels.require_table([tmp_path], "u.csv")
+
+
+@pytest.mark.parametrize(
+  ("cell", "value"),
+  [("1.0", 1), ("1", 1), ("0.0", 0), ("-1.0", -1), (" ", None), ("", None)],
+)
+def test_label_values(cell, value):
+  assert labels.parse_value(cell, "t.csv", 3, "Edema") == value
+
+
+@pytest.mark.parametrize("cell", ["2", "yes", "nan", "0.5", "=1"])
+def test_other_values_are_refused_but_not_shown(cell):
+  with pytest.raises(
+    ValueError, match=r"row 3 column 'Edema' is none"
+  ) as error:
+    labels.parse_value(cell, "t.csv", 3, "Edema")
+  assert repr(cell) not in str(error.value)
+
+
+def test_blank_labels_are_left_out():
+  cells = {"Edema": "1.0", "Fracture": "", "Pneumonia": "-1.0"}
+  assert labels.parse_values(cells, tuple(cells), "t.csv", 1) == {
+    "Edema": 1,
+    "Pneumonia": -1,
+  }
+
+
+@pytest.mark.parametrize(
+  ("cell", "view"),
+  [
+    ("PA", "frontal"),
+    ("AP Supine", "frontal"),
+    ("AP_horizontal", "frontal"),
+    ("frontal", "frontal"),
+    ("LL", "lateral"),
+    ("LATERAL", "lateral"),
+    ("L", "lateral"),
+    ("", "unknown"),
+    ("LAO", "unknown"),
+    ("COSTAL", "unknown"),
+    ("other", "unknown"),
+  ],
+)
+def test_views(cell, view):
+  assert labels.parse_view(cell) == view
+
+
+@pytest.mark.parametrize(
+  ("cell", "band"),
+  [
+    ("67", "60-69"),
+    ("067Y", "60-69"),
+    ("9", "0-9"),
+    ("0", "0-9"),
+    ("90", "90+"),
+    ("104.0", "90+"),
+    ("", ""),
+    ("412", ""),
+    ("-3", ""),
+    ("old", ""),
+  ],
+)
+def test_age_bands(cell, band):
+  assert labels.age_band(cell) == band
+
+
+@pytest.mark.parametrize(
+  ("cell", "sex"), [("Female", "F"), ("M", "M"), ("Unknown", ""), ("", "")]
+)
+def test_sex(cell, sex):
+  assert labels.parse_sex(cell) == sex
