@@ -1,0 +1,146 @@
+"""MIMIC-CXR 2.0.0: DICOM images, free-text reports, official split."""
+
+import collections
+import re
+from pathlib import Path
+
+from data_prep import items, labels, splits
+
+_ID = re.compile(r"[0-9]+")
+_DICOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")
+
+
+def plan(source_dir: Path) -> items.Plan:
+  """Returns what to convert.
+
+  The official split is kept. The studies of MS-CXR, if its table is there,
+  carry its boxes and are left out of train: they are for testing.
+
+  Args:
+    source_dir: holds `files/` and the tables
+      `mimic-cxr-2.0.0-{metadata,split,chexpert}.csv(.gz)`; reports beside
+      the studies' folders or below `mimic-cxr-reports/files/`; perhaps
+      `MS_CXR_Local_Alignment*.csv`.
+
+  Raises:
+    ValueError: if a table or a column is missing or a cell is not what it
+      should be.
+  """
+  if not (source_dir / "files").is_dir():
+    raise ValueError("source_dir holds no directory files/")
+  split_of = _read_splits(source_dir)
+  study_labels = _read_labels(source_dir)
+  boxes = _read_boxes(source_dir)
+  path = labels.require_table([source_dir], "mimic-cxr-2.0.0-metadata.csv")
+  rows = labels.read_table(
+    path, ("dicom_id", "subject_id", "study_id", "ViewPosition")
+  )
+  study_of = {row["dicom_id"].strip(): row["study_id"].strip() for row in rows}
+  unknown = boxes.keys() - study_of.keys()
+  if unknown:
+    raise ValueError(
+      f"{len(unknown)} dicom_id(s) of the MS-CXR table are not in {path.name}"
+    )
+  boxed_studies = {study_of[dicom_id] for dicom_id in boxes}
+  found = []
+  filtered: collections.Counter[str] = collections.Counter()
+  for number, row in enumerate(rows, 1):
+    dicom_id, subject, study = (
+      row[column].strip() for column in ("dicom_id", "subject_id", "study_id")
+    )
+    # They become parts of a path.
+    for column, pattern in (
+      ("dicom_id", _DICOM_ID),
+      ("subject_id", _ID),
+      ("study_id", _ID),
+    ):
+      if not pattern.fullmatch(row[column].strip()):
+        raise ValueError(
+          f"table {path.name} row {number} column {column!r} is no such id"
+        )
+    split = split_of.get(dicom_id)
+    if split is None:
+      filtered["split:not_in_split_table"] += 1
+      continue
+    if split == "train" and study in boxed_studies:
+      filtered["split:ms_cxr_study_in_train"] += 1
+      continue
+    patient_dir = f"files/p{subject[:2]}/p{subject}"
+    report = f"{patient_dir}/s{study}.txt"
+    box_shape, image_boxes = boxes.get(dicom_id, (None, ()))
+    found.append(
+      items.Item(
+        image_paths=(f"{patient_dir}/s{study}/{dicom_id}.dcm",),
+        split=split,
+        image_id=dicom_id,
+        study_id=study,
+        patient_id=subject,
+        report_paths=(report, f"mimic-cxr-reports/{report}"),
+        view=labels.parse_view(row["ViewPosition"]),
+        labels=study_labels.get(study, {}),
+        boxes=tuple(image_boxes),
+        box_shape=box_shape,
+      )
+    )
+  return items.Plan(
+    "mimic_cxr",
+    source_dir,
+    found,
+    filtered,
+    settings={"split": "official", "ms_cxr_boxes": bool(boxes)},
+  )
+
+
+def _read_splits(source_dir: Path) -> dict[str, str]:
+  path = labels.require_table([source_dir], "mimic-cxr-2.0.0-split.csv")
+  split_of = {}
+  for number, row in enumerate(
+    labels.read_table(path, ("dicom_id", "split")), 1
+  ):
+    split = splits.parse_split(row["split"])
+    if split is None:
+      raise ValueError(
+        f"table {path.name} row {number} column 'split' is none of train, "
+        "validate, test"
+      )
+    split_of[row["dicom_id"].strip()] = split
+  return split_of
+
+
+def _read_labels(source_dir: Path) -> dict[str, dict[str, int]]:
+  path = labels.require_table([source_dir], "mimic-cxr-2.0.0-chexpert.csv")
+  rows = labels.read_table(path, ("study_id", *labels.CHEXPERT_LABELS))
+  return {
+    row["study_id"].strip(): labels.parse_values(
+      row, labels.CHEXPERT_LABELS, path.name, number
+    )
+    for number, row in enumerate(rows, 1)
+  }
+
+
+def _read_boxes(source_dir: Path) -> dict[str, tuple]:
+  """Returns dicom_id -> ((height, width), [(name, corners)])."""
+  path = labels.find_table([source_dir], "MS_CXR_Local_Alignment*.csv")
+  if path is None:
+    return {}
+  numbers = ("x", "y", "w", "h", "image_width", "image_height")
+  boxes: dict[str, tuple] = {}
+  for number, row in enumerate(
+    labels.read_table(path, ("dicom_id", "category_name", *numbers)), 1
+  ):
+    try:
+      x, y, w, h, width, height = (float(row[column]) for column in numbers)
+      shape = int(height), int(width)
+    except (OverflowError, ValueError):
+      raise ValueError(
+        f"table {path.name} row {number}: {', '.join(numbers)} are not all "
+        "numbers"
+      ) from None
+    known_shape, known = boxes.setdefault(row["dicom_id"].strip(), (shape, []))
+    if known_shape != shape or not (w > 0 and h > 0):
+      raise ValueError(
+        f"table {path.name} row {number}: expected a width and height above 0 "
+        "and one size an image"
+      )
+    known.append((row["category_name"].strip(), (x, y, x + w, y + h)))
+  return boxes

@@ -1,0 +1,126 @@
+"""Open-i (Indiana University): XML reports, DICOM or PNG images."""
+
+import collections
+import os
+import re
+from pathlib import Path
+
+from data_prep import images, items, labels, rejects, reports, splits
+
+FRACTIONS = (0.8, 0.1, 0.1)
+SEED = 0
+
+# "CXR1_1_IM-0001-3001.png", and "1_IM-0001-3001.dcm.png" of a re-release.
+_IMAGE_ID = re.compile(r"(?:CXR)?(\d+(?:_\d+)?_IM-\d+-[\w-]+)")
+_HEADERS = "nlmcxr_dicom_metadata.csv"
+
+
+def plan(source_dir: Path) -> items.Plan:
+  """Returns what to convert.
+
+  Patients are not named: each report counts as one, and its hash decides the
+  split, 80:10:10. What the de-identification took out reads "XXXX".
+
+  Args:
+    source_dir: holds the XML reports (`ecgen-radiology/*.xml`, as the archive
+      unpacks) and the images, named by their ids, at any depth; perhaps
+      `nlmcxr_dicom_metadata.csv(.gz)` for the views, which are "unknown"
+      without it.
+
+  Raises:
+    ValueError: if there is no report, or the table of views is malformed.
+  """
+  files = _find_files(source_dir)
+  xmls = sorted(path for path in files if path.suffix.lower() == ".xml")
+  if not xmls:
+    raise ValueError(
+      "source_dir holds no XML reports, expected ecgen-radiology/*.xml"
+    )
+  image_of = {
+    _image_id(path.name): path.relative_to(source_dir).as_posix()
+    for path in reversed(files)
+    if path.suffix.lower() in images.SUFFIXES
+  }
+  views = _read_views(source_dir)
+  found, rejected = [], []
+  filtered: collections.Counter[str] = collections.Counter()
+  for path in xmls:
+    try:
+      report_id, sections, image_ids = read_report(path)
+    except rejects.RejectError as rejection:
+      rejected.append((path.stem, rejection.reason))
+      continue
+    if not image_ids:
+      filtered["report:names_no_image"] += 1
+    for image_id in image_ids:
+      found.append(
+        items.Item(
+          image_paths=(image_of.get(image_id, f"{image_id}.png"),),
+          split=splits.assign_split(report_id, FRACTIONS, SEED),
+          image_id=image_id,
+          study_id=report_id,
+          patient_id=report_id,
+          view=views.get(image_id, "unknown"),
+          findings=sections.get("findings", ""),
+          impression=sections.get("impression", ""),
+        )
+      )
+  return items.Plan(
+    "open_i",
+    source_dir,
+    found,
+    filtered,
+    tuple(rejected),
+    {"split_fractions": list(FRACTIONS), "split_seed": SEED},
+  )
+
+
+def read_report(path: Path) -> tuple[str, dict[str, str], list[str]]:
+  """Returns a report's id, its sections and the ids of its images.
+
+  Raises:
+    rejects.RejectError: if the file is no such report.
+  """
+  root = reports.read_xml(path)
+  uid = root.find("uId")
+  report_id = "" if uid is None else uid.get("id", "")
+  if not report_id:
+    raise rejects.RejectError("report:no_id")
+  sections: dict[str, str] = {}
+  for element in root.iter("AbstractText"):
+    name = reports.clean(element.get("Label", "")).lower()
+    text = reports.clean("".join(element.itertext()))
+    if text:
+      sections[name] = f"{sections.get(name, '')} {text}".strip()
+  image_ids = [
+    _image_id(element.get("id", "")) for element in root.iter("parentImage")
+  ]
+  return report_id, sections, sorted({name for name in image_ids if name})
+
+
+def _image_id(name: str) -> str:
+  """Returns what ids in reports and names of files have in common."""
+  for suffix in (".png", ".jpg", ".jpeg", ".dcm"):
+    name = name.removesuffix(suffix)
+  match = _IMAGE_ID.fullmatch(name)
+  return match[1] if match else name
+
+
+def _find_files(source_dir: Path) -> list[Path]:
+  # Links are not followed: one could lead out of the source.
+  return sorted(
+    Path(directory, name)
+    for directory, _, names in os.walk(source_dir)
+    for name in names
+  )
+
+
+def _read_views(source_dir: Path) -> dict[str, str]:
+  path = labels.find_table([source_dir], _HEADERS)
+  if path is None:
+    return {}
+  rows = labels.read_table(path, ("imageid", "View Position"))
+  return {
+    _image_id(row["imageid"].strip()): labels.parse_view(row["View Position"])
+    for row in rows
+  }

@@ -1,0 +1,159 @@
+import csv
+
+import numpy as np
+import pytest
+
+from data_prep import build, convert, labels
+from data_prep.datasets import mimic_cxr
+from tier_jax.data import records
+
+# (subject, study, dicom, view, split)
+IMAGES = [
+  ("10000032", "50414267", "a" * 8, "PA", "train"),
+  ("10000032", "50414267", "b" * 8, "LATERAL", "train"),
+  ("10000033", "50000001", "c" * 8, "AP", "train"),
+  ("11000034", "50000002", "d" * 8, "LL", "validate"),
+  ("12000035", "50000003", "e" * 8, "", "test"),
+]
+
+
+def dicom_id(letters):
+  return "-".join([letters] * 5)
+
+
+def write_csv(path, header, rows):
+  with path.open("w", newline="") as handle:
+    csv.writer(handle).writerows([header, *rows])
+
+
+@pytest.fixture
+def raw(tmp_path, write_dicom):
+  rng = np.random.default_rng(0)
+  metadata, split_rows, label_rows = [], [], {}
+  for subject, study, letters, view, split in IMAGES:
+    name = dicom_id(letters)
+    folder = tmp_path / "files" / f"p{subject[:2]}" / f"p{subject}"
+    write_dicom(
+      folder / f"s{study}" / f"{name}.dcm",
+      rng.integers(0, 4096, (40, 60), np.uint16),
+      WindowCenter=2048,
+      WindowWidth=4096,
+    )
+    (folder / f"s{study}.txt").write_text(f" IMPRESSION: Study {study}.")
+    metadata.append([name, subject, study, view, 40, 60])
+    split_rows.append([name, study, subject, split])
+    label_rows[study] = [subject, study] + ["1.0", "0.0", "-1.0"] + [""] * 11
+  write_csv(
+    tmp_path / "mimic-cxr-2.0.0-metadata.csv",
+    ["dicom_id", "subject_id", "study_id", "ViewPosition", "Rows", "Columns"],
+    metadata,
+  )
+  write_csv(
+    tmp_path / "mimic-cxr-2.0.0-split.csv",
+    ["dicom_id", "study_id", "subject_id", "split"],
+    split_rows,
+  )
+  write_csv(
+    tmp_path / "mimic-cxr-2.0.0-chexpert.csv",
+    ["subject_id", "study_id", *labels.CHEXPERT_LABELS],
+    label_rows.values(),
+  )
+  return tmp_path
+
+
+def write_boxes(raw, letters, box=(15, 10, 30, 20), size=(60, 40)):
+  header = "dicom_id,category_name,label_text,path,x,y,w,h"
+  header += ",image_width,image_height,split"
+  write_csv(
+    raw / "MS_CXR_Local_Alignment_v1.1.0.csv",
+    header.split(","),
+    [[dicom_id(letters), "Edema", "text", "path", *box, *size, "test"]],
+  )
+
+
+def test_plan_keeps_the_official_split(raw):
+  plan = mimic_cxr.plan(raw)
+  assert [item.split for item in plan.items] == [row[4] for row in IMAGES]
+  assert [item.view for item in plan.items] == [
+    "frontal",
+    "lateral",
+    "frontal",
+    "lateral",
+    "unknown",
+  ]
+  assert plan.items[0].labels == {
+    "Atelectasis": 1,
+    "Cardiomegaly": 0,
+    "Consolidation": -1,
+  }
+  assert plan.filtered == {}
+
+
+def test_build_reads_reports_in_either_place(raw, tmp_path_factory):
+  moved = raw / "mimic-cxr-reports" / "files" / "p10" / "p10000033"
+  moved.mkdir(parents=True)
+  report = raw / "files" / "p10" / "p10000033" / "s50000001.txt"
+  report.rename(moved / report.name)
+  out = tmp_path_factory.mktemp("out") / "mimic_cxr"
+  manifest = build.build(mimic_cxr.plan(raw), out, key=bytes(32))
+  assert manifest["splits"]["train"]["records"] == 3
+  assert manifest["splits"]["train"]["studies"] == 2
+  assert manifest["notes"] == {}
+
+
+def test_ms_cxr_studies_leave_train_and_bring_boxes(raw):
+  write_boxes(raw, "a" * 8)
+  plan = mimic_cxr.plan(raw)
+  # Both images of the study go, the other patient's stays.
+  assert [item.split for item in plan.items] == ["train", "validate", "test"]
+  assert plan.filtered == {"split:ms_cxr_study_in_train": 2}
+  write_boxes(raw, "e" * 8)
+  plan = mimic_cxr.plan(raw)
+  assert len(plan.items) == 5
+  outcome = convert.convert_item(plan.items[4], raw, 20)
+  assert outcome.data is not None
+  record = records.decode(outcome.data)
+  assert record.boxes == (("Edema", (7.5, 5.0, 22.5, 15.0)),)
+
+
+def test_image_that_the_split_table_lacks_is_counted(raw):
+  path = raw / "mimic-cxr-2.0.0-split.csv"
+  path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+  assert mimic_cxr.plan(raw).filtered == {"split:not_in_split_table": 1}
+
+
+@pytest.mark.parametrize(
+  ("table", "old", "new", "message"),
+  [
+    ("metadata", "dicom_id", "id", "lacks the column.*dicom_id"),
+    ("metadata", "10000032", "../etc", "row 1 column 'subject_id'"),
+    ("metadata", dicom_id("c" * 8), "x/y", "row 3 column 'dicom_id'"),
+    ("split", "validate", "holdout", "row 4 column 'split'"),
+    ("chexpert", "-1.0", "-7", "row 1 column 'Consolidation'"),
+  ],
+)
+def test_malformed_tables(raw, table, old, new, message):
+  path = raw / f"mimic-cxr-2.0.0-{table}.csv"
+  path.write_text(path.read_text().replace(old, new))
+  with pytest.raises(ValueError, match=message):
+    mimic_cxr.plan(raw)
+
+
+@pytest.mark.parametrize("table", ["metadata", "split", "chexpert"])
+def test_missing_tables(raw, table):
+  (raw / f"mimic-cxr-2.0.0-{table}.csv").unlink()
+  with pytest.raises(ValueError, match=f"no mimic-cxr-2.0.0-{table}.csv"):
+    mimic_cxr.plan(raw)
+
+
+@pytest.mark.parametrize(
+  ("box", "message"),
+  [((1, 1, 0, 5), "above 0"), (("x", 1, 1, 1), "not all numbers")],
+)
+def test_malformed_boxes(raw, box, message):
+  write_boxes(raw, "e" * 8, box)
+  with pytest.raises(ValueError, match=message):
+    mimic_cxr.plan(raw)
+  write_boxes(raw, "f" * 8)
+  with pytest.raises(ValueError, match=r"1 dicom_id\(s\) of the MS-CXR"):
+    mimic_cxr.plan(raw)

@@ -1,0 +1,86 @@
+import tarfile
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from data_prep import build
+from data_prep.datasets import open_i
+
+REPORT = """<?xml version="1.0" encoding="utf-8"?>
+<eCitation><uId id="CXR{number}"/><Abstract>
+  <AbstractText Label="INDICATION">Cough</AbstractText>
+  <AbstractText Label="FINDINGS">No  XXXX of
+    effusion.</AbstractText>
+  <AbstractText Label="IMPRESSION"/>
+</Abstract>{images}</eCitation>
+"""
+
+
+def write_report(root, number, *image_ids):
+  path = root / "ecgen-radiology" / f"{number}.xml"
+  path.parent.mkdir(exist_ok=True)
+  images = "".join(f'<parentImage id="{name}"/>' for name in image_ids)
+  path.write_text(REPORT.format(number=number, images=images))
+
+
+@pytest.fixture
+def raw(tmp_path, picture, write_dicom):
+  write_report(tmp_path, 1, "CXR1_1_IM-0001-3001", "CXR1_1_IM-0001-4001")
+  write_report(tmp_path, 2, "CXR2_IM-0652-1001")
+  write_report(tmp_path, 3)
+  (tmp_path / "ecgen-radiology" / "4.xml").write_text("<eCitation>")
+  (tmp_path / "images").mkdir()
+  for name in ("CXR1_1_IM-0001-3001.png", "2_IM-0652-1001.dcm.png"):
+    Image.fromarray(picture).save(tmp_path / "images" / name)
+  write_dicom(tmp_path / "dicom" / "CXR1_1_IM-0001-4001.dcm", picture, bits=8)
+  (tmp_path / "nlmcxr_dicom_metadata.csv").write_text(
+    "imageid,View Position\nCXR1_1_IM-0001-3001,PA\nCXR1_1_IM-0001-4001,LL\n"
+  )
+  return tmp_path
+
+
+def test_plan(raw):
+  plan = open_i.plan(raw)
+  assert [(item.image_id, item.view) for item in plan.items] == [
+    ("1_1_IM-0001-3001", "frontal"),
+    ("1_1_IM-0001-4001", "lateral"),
+    ("2_IM-0652-1001", "unknown"),
+  ]
+  assert plan.items[0].findings == "No XXXX of effusion."
+  assert plan.items[0].impression == ""
+  assert len({item.split for item in plan.items[:2]}) == 1
+  assert plan.filtered == {"report:names_no_image": 1}
+  assert plan.rejected == (("4", "report:not_xml"),)
+
+
+def test_every_name_of_an_image_is_found(raw, tmp_path_factory):
+  out = tmp_path_factory.mktemp("out") / "open_i"
+  manifest = build.build(open_i.plan(raw), out, key=bytes(32))
+  assert sum(split["records"] for split in manifest["splits"].values()) == 3
+  assert manifest["rejects"] == {"report:not_xml": 1}
+
+
+def test_nothing_there(tmp_path):
+  with pytest.raises(ValueError, match="no XML reports"):
+    open_i.plan(tmp_path)
+
+
+def test_real_reports(shared_dir, tmp_path):
+  with tarfile.open(
+    shared_dir / "iu_openi" / "NLMCXR_reports_subset.tgz"
+  ) as archive:
+    archive.extractall(tmp_path, filter="data")
+  paths = sorted(tmp_path.rglob("*.xml"))
+  assert len(paths) == 2655
+  with_section = {"findings": 0, "impression": 0}
+  expected = {"findings": 0, "impression": 0}
+  for path in paths:
+    _, sections, _ = open_i.read_report(path)
+    for element in ElementTree.parse(path).iter("AbstractText"):  # noqa: S314
+      name = element.attrib["Label"].lower()
+      if name in expected and (element.text or "").strip():
+        expected[name] += 1
+    for name in with_section:
+      with_section[name] += name in sections
+  assert with_section == expected

@@ -1,0 +1,112 @@
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep import build
+from data_prep.datasets import padchest
+
+HEADER = ["", "ImageID", "ImageDir", "StudyDate_DICOM", "StudyID", "PatientID"]
+HEADER += ["PatientBirth", "PatientSex_DICOM", "Projection", "Report"]
+HEADER += ["MethodLabel", "Labels"]
+
+# patient, method, projection, labels
+ROWS = [
+  ("p1", "Physician", "PA", "['Cardiomegaly ', ' pleural  effusion', '']"),
+  ("p1", "RNN_model", "L", "['normal']"),
+  ("p2", "RNN_model", "AP_horizontal", "['normal']"),
+  ("p3", "RNN_model", "EXCLUDE", "['normal']"),
+  ("p4", "RNN_model", "PA", ""),
+  ("p5", "RNN_model", "PA", "['exclude', 'nodule']"),
+  ("p6", "RNN_model", "PA", "['nodule'"),
+  ("p7", "RNN_model", "PA", "[]"),
+  ("p8", "Guess", "PA", "['nodule']"),
+]
+
+
+@pytest.fixture
+def raw(tmp_path):
+  lines = []
+  for number, (patient, method, projection, cell) in enumerate(ROWS):
+    name = f"{number}_abc.png"
+    lines.append([number, name, number % 3, "20171024", f"s{number}", patient])
+    lines[-1] += ["1950.0", "F", projection, " corazon normal .", method, cell]
+    # Each place that an image may lie in.
+    folder = ["", f"{number % 3}", "images", f"images/{number % 3}"][number % 4]
+    path = tmp_path / folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(number)
+    Image.fromarray(rng.integers(0, 65536, (20, 20), np.uint16)).save(path)
+  name = "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv"
+  with (tmp_path / name).open("w", newline="") as handle:
+    csv.writer(handle).writerows([HEADER, *lines])
+  return tmp_path
+
+
+def test_plan(raw):
+  plan = padchest.plan(raw)
+  assert [(item.patient_id, item.split) for item in plan.items] == [
+    ("p1", "test"),
+    ("p2", "train"),
+  ]
+  assert plan.items[0].labels == {"cardiomegaly": 1, "pleural effusion": 1}
+  assert plan.items[0].findings == "corazon normal ."
+  assert (plan.items[0].sex, plan.items[0].age_band) == ("F", "60-69")
+  assert plan.items[1].view == "frontal"
+  assert plan.filtered == {
+    "split:patient_also_labelled_by_a_physician": 1,
+    "projection:exclude": 1,
+    "labels:null": 2,
+    "labels:exclude": 1,
+    "labels:unparseable": 1,
+    "method:unknown": 1,
+  }
+
+
+def test_images_are_found(raw, tmp_path_factory):
+  out = tmp_path_factory.mktemp("out") / "padchest"
+  manifest = build.build(padchest.plan(raw), out, key=bytes(32))
+  assert manifest["rejects"] == {}
+  assert manifest["notes"] == {"window:absent": 2}
+
+
+@pytest.mark.parametrize(
+  ("cell", "expected"),
+  [
+    ("['a', ' B ']", ["a", "b"]),
+    ("['a', 'a ']", ["a"]),
+    ("nan", "labels:null"),
+    ("['']", "labels:null"),
+    ("a", "labels:unparseable"),
+    ("__import__('os').getcwd()", "labels:unparseable"),
+    ("[1, 2]", "labels:unparseable"),
+    ("('a',)", "labels:unparseable"),
+    ("[" * 5000, "labels:unparseable"),
+    ("['" + "a" * 20_000 + "']", "labels:unparseable"),
+    ("['a\0']", "labels:unparseable"),
+    ("['Exclude']", "labels:exclude"),
+  ],
+)
+def test_labels(cell, expected):
+  assert padchest.parse_labels(cell) == expected
+
+
+def test_missing_table(tmp_path):
+  with pytest.raises(ValueError, match="holds no PADCHEST"):
+    padchest.plan(tmp_path)
+
+
+def test_real_table(shared_dir):
+  plan = padchest.plan(shared_dir / "labels" / "padchest")
+  assert len(plan.items) + sum(plan.filtered.values()) == 19_637
+  assert plan.filtered["labels:null"] >= 9
+  test = [item for item in plan.items if item.split == "test"]
+  assert 4_500 < len(test) <= 4_726
+  patients = {item.patient_id for item in test}
+  assert not patients & {
+    item.patient_id for item in plan.items if item.split == "train"
+  }
+  assert all(
+    name == name.strip().lower() for item in plan.items for name in item.labels
+  )
