@@ -1,6 +1,7 @@
 """Prepares a dataset: `python -m data_prep DATASET --help`."""
 
 import argparse
+import inspect
 import os
 import sys
 from collections.abc import Sequence
@@ -159,12 +160,13 @@ def _make_parser() -> argparse.ArgumentParser:
 def _add_command(
   commands, name: str, text: str, example: str, doc: str | None
 ) -> argparse.ArgumentParser:
-  # The module's own words on what it expects of source_dir.
-  source = doc.partition("Raises:")[0].rstrip() if doc else text
+  # The module's own words on what source_dir must hold and what is done.
+  body = inspect.cleandoc(doc or "").partition("\n")[2].partition("Raises:")[0]
   return commands.add_parser(
     name,
     help=text,
-    description=source.replace("Returns what to convert", "Converts", 1),
+    description=f"{text[0].upper()}{text[1:]}.\n{body}".rstrip(),
+    usage=f"python -m data_prep {name} FLAGS",
     epilog=example,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )

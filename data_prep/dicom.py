@@ -132,10 +132,8 @@ def _decode(path: Path, header: Dataset, plugin: str) -> np.ndarray:
     raise rejects.RejectError("dicom:no_pixels") from error
   except Exception as error:
     raise rejects.RejectError("dicom:pixels") from error
-  if stored.shape != (header.Rows, header.Columns) or stored.dtype.kind not in (
-    "i",
-    "u",
-  ):
+  shape = header.Rows, header.Columns
+  if stored.shape != shape or stored.dtype.kind not in "iu":
     raise rejects.RejectError("dicom:pixels")
   return stored
 
@@ -148,8 +146,9 @@ def _render(
   if low == high:
     raise rejects.RejectError("image:constant")
   # At most 65,536 values occur: every step below works on them, not on the
-  # millions of pixels, and comes out the same.
-  index = stored.astype(np.int32) - low
+  # millions of pixels, and comes out the same. Subtracting may wrap around in
+  # a signed type; the unsigned view is right all the same.
+  index = (stored - stored.dtype.type(low)).view(f"u{stored.itemsize}")
   values = np.arange(low, high + 1, dtype=np.int32)
   try:
     values = np.asarray(pixels.apply_modality_lut(values, header))
