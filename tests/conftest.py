@@ -1,0 +1,16 @@
+"""Eight fake CPU devices, set before anything starts a jax backend."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import jax
+from absl import flags
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+def pytest_configure(config):
+  # Grain reads absl flags, which only absl.app would have parsed.
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()

@@ -1,0 +1,109 @@
+"""Image transforms: geometry by hand, and what must not move."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tier_jax.data import transforms
+
+STILL = transforms.AugmentConfig(
+  min_area=1,
+  max_area=1,
+  min_ratio=1,
+  max_ratio=1,
+  degrees=0,
+  shift=0,
+  scale=0,
+  brightness=0,
+  contrast=0,
+)
+
+
+def smooth(height=60, width=80):
+  y, x = np.mgrid[:height, :width]
+  return (120 + 60 * np.sin(x / 9) + 50 * np.cos(y / 7)).astype(np.uint8)
+
+
+def test_without_any_range_a_square_is_unchanged():
+  image = smooth(48, 48)
+  got = transforms.train_image(image, 48, STILL, np.random.default_rng(0))
+  np.testing.assert_array_equal(got, image)
+
+
+def test_same_generator_same_view_and_views_differ():
+  config = transforms.AugmentConfig()
+
+  def view(seed):
+    return transforms.train_image(
+      smooth(), 32, config, np.random.default_rng(seed)
+    )
+
+  np.testing.assert_array_equal(view(1), view(1))
+  assert not np.array_equal(view(1), view(2))
+  assert view(1).shape == (32, 32)
+  assert view(1).dtype == np.uint8
+
+
+def test_large_images_shrink_without_a_shift():
+  # A linear ramp stays the ramp it was, sampled at the new pixel centres.
+  ramp = np.tile(np.linspace(0, 255, 256), (256, 1)).round().astype(np.uint8)
+  got = transforms.train_image(ramp, 32, STILL, np.random.default_rng(0))
+  want = (np.arange(32) + 0.5) * 8 - 0.5
+  np.testing.assert_allclose(got[16], want, atol=1.0)  # rounded twice
+
+
+def test_rotation_turns_about_the_centre():
+  image = np.zeros((65, 65), np.uint8)
+  image[30:35, 30:35] = 200  # a blob in the middle stays there
+  image[32, 50:60] = 255
+  turned = dataclasses.replace(STILL, degrees=30)
+  got = transforms.train_image(image, 65, turned, np.random.default_rng(5))
+  assert got[32, 32] == 200
+  assert got[32, 50:60].max() < 250
+
+
+def test_brightness_and_contrast_stay_in_range_and_scale():
+  flat = np.full((20, 20), 100, np.uint8)
+  config = dataclasses.replace(STILL, brightness=0.2, contrast=0.2)
+  values = [
+    transforms.train_image(flat, 20, config, np.random.default_rng(i))[10, 10]
+    for i in range(50)
+  ]
+  assert 80 <= min(values) < 90
+  assert 110 < max(values) <= 120
+
+
+@pytest.mark.parametrize("shape", [(80, 60), (60, 80), (64, 64), (30, 200)])
+@pytest.mark.parametrize("size", [32, 56, 96])
+def test_eval_image_has_the_size_for_any_shape(shape, size):
+  got = transforms.eval_image(smooth(*shape), size)
+  assert got.shape == (size, size)
+
+
+def test_eval_boxes_follow_the_image():
+  image = np.zeros((256, 320), np.uint8)
+  image[100:140, 150:190] = 255
+  boxes = transforms.eval_boxes(
+    np.array([[150, 100, 190, 140]]), (256, 320), 112
+  )
+  seen = transforms.eval_image(image, 112) > 127
+  rows, columns = np.where(seen)
+  want = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+  np.testing.assert_allclose(boxes[0], want, atol=1)
+  outside = transforms.eval_boxes(np.array([[0, 0, 8, 8]]), (256, 320), 112)
+  assert (outside == 0).all()
+
+
+@pytest.mark.parametrize(
+  ("change", "words"),
+  [
+    ({"min_area": 0.0}, "augment.min_area 0.0"),
+    ({"min_area": 0.9, "max_area": 0.8}, "expected 0 < min <= max <= 1"),
+    ({"degrees": -1.0}, "augment.degrees is -1.0"),
+    ({"min_ratio": 2.0}, "augment.min_ratio 2.0"),
+  ],
+)
+def test_bad_config(change, words):
+  with pytest.raises(ValueError, match=words):
+    transforms.AugmentConfig(**change)

@@ -1,0 +1,66 @@
+"""The joint space: what is pooled, what is unit, what is shared."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tier_jax.models import bert, dual_encoder, vit
+
+CONFIG = dual_encoder.DualEncoderConfig(
+  vit.ViTConfig(8, 4, width=8, depth=1, num_heads=2, mlp_dim=16),
+  bert.BertConfig(20, 8, 1, 2, 16, 6),
+  embed_dim=4,
+)
+
+
+def run():
+  rng = np.random.default_rng(0)
+  batch = (
+    rng.integers(0, 256, (3, 8, 8), np.uint8),
+    rng.integers(0, 20, (3, 6)),
+    np.array([[1] * 6, [1] * 4 + [0] * 2, [1] * 2 + [0] * 4]),
+  )
+  model = dual_encoder.DualEncoder(CONFIG)
+  params = dual_encoder.init_params(model, jax.random.key(0), 6)
+  return model, params, batch, model.apply({"params": params}, *batch)
+
+
+def test_every_vector_is_unit_and_float32():
+  _, _, _, output = run()
+  for name, shape in {
+    "image_embeds": (3, 4),
+    "text_embeds": (3, 4),
+    "patch_embeds": (3, 4, 4),
+    "token_embeds": (3, 6, 4),
+  }.items():
+    value = getattr(output, name)
+    assert value.shape == shape
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(np.linalg.norm(value, axis=-1), 1.0, rtol=1e-5)
+
+
+def test_image_vector_is_the_mean_of_projected_patches():
+  model, params, batch, output = run()
+
+  def projected(module, image):
+    return module.image_head(module.image_tower(image))
+
+  patches = model.apply({"params": params}, batch[0], method=projected)
+  mean = np.asarray(patches).mean(1)
+  want = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+  np.testing.assert_allclose(output.image_embeds, want, rtol=1e-5)
+  # Not the mean of the unit patches, which weighs them otherwise.
+  other = np.asarray(output.patch_embeds).mean(1)
+  other /= np.linalg.norm(other, axis=1, keepdims=True)
+  assert not np.allclose(output.image_embeds, other, rtol=1e-3)
+
+
+def test_text_vector_is_the_first_token():
+  _, _, _, output = run()
+  np.testing.assert_array_equal(output.text_embeds, output.token_embeds[:, 0])
+
+
+def test_logit_scale_starts_at_the_papers_and_is_strongly_typed():
+  _, params, _, output = run()
+  np.testing.assert_allclose(output.logit_scale, np.log(1 / 0.07), rtol=1e-6)
+  assert not params["logit_scale"].weak_type

@@ -1,0 +1,121 @@
+"""The image tower against the formula in numpy float64."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tier_jax.models import vit
+
+CONFIG = vit.ViTConfig(
+  image_size=12, patch_size=4, width=16, depth=2, num_heads=2, mlp_dim=24
+)
+
+
+def reference(params, image, config):
+  """A ViT written out: float64, no library."""
+  p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+
+  def dense(x, name):
+    return x @ name["kernel"] + name["bias"]
+
+  def norm(x, name):
+    x = x - x.mean(-1, keepdims=True)
+    x = x / np.sqrt((x**2).mean(-1, keepdims=True) + config.layer_norm_eps)
+    return x * name["scale"] + name["bias"]
+
+  def gelu(x):
+    return x * 0.5 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+  size = config.patch_size
+  rgb = (image[..., None] / 255 - config.mean) / config.std
+  rows = [
+    rgb[r : r + size, c : c + size].reshape(-1)
+    for r in range(0, config.image_size, size)
+    for c in range(0, config.image_size, size)
+  ]
+  x = dense(np.array(rows), p["patch_embed"]) + p["position_embed"][0]
+  for i in range(config.depth):
+    block = p[f"block_{i}"]
+    y = norm(x, block["norm_attention"])
+    q, k, v = (dense(y, block[name]) for name in ("query", "key", "value"))
+    heads = []
+    for h in np.split(np.arange(config.width), config.num_heads):
+      z = q[:, h] @ k[:, h].T / math.sqrt(len(h))
+      z = np.exp(z - z.max(1, keepdims=True))
+      heads.append(z / z.sum(1, keepdims=True) @ v[:, h])
+    x = x + dense(np.concatenate(heads, 1), block["attention_out"])
+    y = gelu(dense(norm(x, block["norm_mlp"]), block["mlp_in"]))
+    x = x + dense(y, block["mlp_out"])
+  return norm(x, p["norm"])
+
+
+def test_equals_the_formula():
+  images = np.random.default_rng(0).integers(0, 256, (2, 12, 12), np.uint8)
+  model = vit.ViT(CONFIG)
+  variables = model.init(jax.random.key(1), images)
+  got = model.apply(variables, images)
+  for image, features in zip(images, got, strict=True):
+    want = reference(variables["params"], image, CONFIG)
+    np.testing.assert_allclose(features, want, atol=1e-4, rtol=1e-4)
+
+
+def test_patches_are_row_major():
+  pixels = jnp.arange(36.0).reshape(1, 6, 6, 1)
+  got = vit.patchify(pixels, 3)[0, :, 0]
+  np.testing.assert_array_equal(got, [0, 3, 18, 21])
+
+
+@pytest.mark.parametrize(
+  ("variant", "patch_size", "image_size", "patches", "millions"),
+  [
+    ("Ti", 16, 224, 196, 5.5),
+    ("S", 16, 224, 196, 21.7),
+    ("B", 16, 224, 196, 85.8),
+    ("B", 14, 518, 1369, 86.6),
+  ],
+)
+def test_variants_have_the_published_sizes(
+  variant, patch_size, image_size, patches, millions
+):
+  config = vit.ViTConfig(image_size, patch_size, variant)
+  assert config.grid[0] * config.grid[1] == patches
+  params = jax.eval_shape(
+    lambda: vit.ViT(config).init(
+      jax.random.key(0), np.zeros((1, image_size, image_size), np.uint8)
+    )
+  )
+  count = sum(leaf.size for leaf in jax.tree.leaves(params))
+  np.testing.assert_allclose(count / 1e6, millions, atol=0.1)
+
+
+def test_bfloat16_keeps_float32_parameters():
+  config = vit.ViTConfig(
+    12, 4, width=16, depth=1, num_heads=2, mlp_dim=24, dtype="bfloat16"
+  )
+  image = np.zeros((1, 12, 12), np.uint8)
+  variables = vit.ViT(config).init(jax.random.key(0), image)
+  kinds = {leaf.dtype for leaf in jax.tree.leaves(variables)}
+  assert kinds == {jnp.dtype("float32")}
+  assert vit.ViT(config).apply(variables, image).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+  ("options", "words"),
+  [
+    ({"image_size": 230, "variant": "B"}, "230 is not a multiple of"),
+    ({"variant": "H"}, "image.variant is 'H', expected one of Ti, S, B"),
+    ({}, "image.width is 0"),
+    ({"variant": "B", "num_heads": 7}, "image.width 768 is not a multiple"),
+  ],
+)
+def test_bad_config(options, words):
+  with pytest.raises(ValueError, match=words):
+    vit.ViTConfig(**options)
+
+
+def test_wrong_image_size_is_named():
+  with pytest.raises(ValueError, match=r"\(1, 8, 8\), expected \(B, 12, 12\)"):
+    vit.ViT(CONFIG).init(jax.random.key(0), np.zeros((1, 8, 8), np.uint8))
