@@ -146,5 +146,7 @@ def test_run_without_results_or_with_a_broken_file_is_refused(tmp_path):
   (tmp_path / "metrics.json").write_text(json.dumps({"benchmarks": {}}))
   assert results.read_run("x", tmp_path, tmp_path).curves == []
   (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"st')
-  with pytest.raises(ValueError, match=r"metrics\.jsonl is no JSON"):
+  assert results.read_run("x", tmp_path, tmp_path).curves == [{"step": 1}]
+  (tmp_path / "config.json").write_text("{")
+  with pytest.raises(ValueError, match=r"config\.json is no JSON"):
     results.read_run("x", tmp_path, tmp_path)

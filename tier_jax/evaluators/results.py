@@ -163,29 +163,20 @@ def read_run(name: str, workdir: Path, results_dir: Path) -> Run:
   """Returns a run from its work directory and where its evaluation wrote.
 
   Raises:
-    ValueError: if there is no metrics.json or a file in it is no JSON.
+    ValueError: if there is no metrics.json, or it or config.json is no JSON.
   """
   path = results_dir / "metrics.json"
   if not path.is_file():
     raise ValueError(
       f"run {name!r}: {path} is missing, expected what launch/eval.py writes"
     )
-  curves = workdir / "metrics.jsonl"
   config = workdir / "config.json"
   return Run(
     name=name,
     directory=results_dir,
-    metrics=_parse(path.read_text("utf-8"), path.name),
-    curves=[
-      _parse(line, curves.name)
-      for line in curves.read_text("utf-8").splitlines()
-      if line.strip()
-    ]
-    if curves.is_file()
-    else [],
-    config=_parse(config.read_text("utf-8"), config.name)
-    if config.is_file()
-    else {},
+    metrics=_parse(path),
+    curves=_read_curves(workdir / "metrics.jsonl"),
+    config=_parse(config) if config.is_file() else {},
   )
 
 
@@ -315,8 +306,20 @@ def _row(cells: Sequence[str]) -> str:
   return "".join(cell.rjust(26) for cell in cells)
 
 
-def _parse(text: str, name: str) -> Any:
+def _read_curves(path: Path) -> list[dict[str, Any]]:
+  if not path.is_file():
+    return []
+  rows = []
+  for line in path.read_text("utf-8").splitlines():
+    try:
+      rows.append(json.loads(line))
+    except ValueError:
+      continue  # a kill in the middle of a line
+  return rows
+
+
+def _parse(path: Path) -> Any:
   try:
-    return json.loads(text)
+    return json.loads(path.read_text("utf-8"))
   except ValueError as error:
-    raise ValueError(f"{name} is no JSON: {error}") from error
+    raise ValueError(f"{path.name} is no JSON: {error}") from error

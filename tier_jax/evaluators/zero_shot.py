@@ -171,9 +171,16 @@ class ZeroShot:
       self._unscored, scores=np.concatenate(scores).astype(np.float32)
     )
 
-  def image(self, index: int) -> records.Record:
-    """Returns the record of row `index`, for those who want to look."""
+  def record(self, index: int) -> records.Record:
+    """Returns the record of row `index`."""
     return records.decode(self._source[index])
+
+  def positives(self) -> dict[str, list[int]]:
+    """Returns the rows in which each label is present."""
+    return {
+      name: np.flatnonzero(self._unscored.truth[:, i] == 1).tolist()
+      for i, name in enumerate(self._unscored.labels)
+    }
 
   def _class_embeds(self, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
     """Returns (L, D) positive and (L, D) negative class embeddings."""
@@ -202,7 +209,7 @@ class ZeroShot:
       stop = min(start + _BATCH, len(self._source))
       batch = np.stack(
         [
-          transforms.eval_image(self.image(i).image, size)
+          transforms.eval_image(self.record(i).image, size)
           for i in range(start, stop)
         ]
       )
