@@ -1,0 +1,72 @@
+"""Scores a trained model on benchmarks, zero-shot.
+
+  python launch/eval.py --workdir=runs/demo/tier --benchmark=chexpert,padchest
+
+Prints the figures and writes metrics.json, scores_NAME.csv, heatmaps.npz and
+report.html. Model and configuration come from the checkpoint alone.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+from tier_jax import inference
+from tier_jax.evaluators import heatmaps, report, results, zero_shot
+from tier_jax.evaluators.benchmarks import registry
+
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Work directory of the training.", required=True
+)
+_BENCHMARK = flags.DEFINE_list(
+  "benchmark",
+  ["chexpert", "padchest"],
+  "Benchmarks: chexpert, padchest, or table:NAME for the directory NAME.",
+)
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", None, "Root of the prepared datasets; default: the training's."
+)
+_STEP = flags.DEFINE_integer(
+  "step", None, "Checkpoint to score; default: the newest."
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+  "output_dir", None, "Where to write; default: the work directory."
+)
+
+
+def main(argv: list[str]) -> None:
+  """Checks the benchmarks, then scores them."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  try:
+    if not _BENCHMARK.value:
+      raise ValueError("--benchmark is empty, expected e.g. chexpert,padchest")
+    benchmarks = [
+      registry.find(name) for name in dict.fromkeys(_BENCHMARK.value)
+    ]
+    model = inference.load(_WORKDIR.value, _STEP.value)
+    data_dir = Path(_DATA_DIR.value or model.config.data.data_dir)
+    evaluators = [
+      zero_shot.ZeroShot(item, data_dir / item.dataset) for item in benchmarks
+    ]
+  except ValueError as error:
+    sys.exit(f"error: {error}")
+  output_dir = Path(_OUTPUT_DIR.value or _WORKDIR.value)
+  results.evaluate(
+    evaluators,
+    model,
+    output_dir,
+    {"step": model.step, "params_sha256": model.params_digest},
+  )
+  maps = heatmaps.compute(model, data_dir, evaluators)
+  maps.save(output_dir / "heatmaps.npz")
+  workdir = Path(_WORKDIR.value)
+  run = results.read_run(workdir.resolve().name, workdir, output_dir)
+  page = output_dir / "report.html"
+  report.write(page, [run], {})
+  print(results.table([run], {}))
+  print(f"report: {page}")
+
+
+if __name__ == "__main__":
+  app.run(main)

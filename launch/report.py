@@ -1,0 +1,47 @@
+"""Sets evaluated runs side by side on one page.
+
+  python launch/report.py --output=runs/demo/report.html \
+    --workdirs=tier=runs/demo/tier,plain=runs/demo/plain
+
+Each work directory holds what launch/eval.py wrote there. Two runs are compared
+patient by patient; no model is needed.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+from tier_jax.evaluators import report, results
+
+_WORKDIRS = flags.DEFINE_list(
+  "workdirs", None, "NAME=DIR of each run, separated by commas.", required=True
+)
+_OUTPUT = flags.DEFINE_string("output", None, "The page.", required=True)
+
+
+def main(argv: list[str]) -> None:
+  """Reads the runs, writes the page, prints the figures."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  try:
+    runs = []
+    for item in _WORKDIRS.value:
+      name, equals, directory = item.partition("=")
+      if not (name and equals and directory):
+        raise ValueError(f"--workdirs has {item!r}, expected NAME=DIR")
+      path = Path(directory)
+      runs.append(results.read_run(name, path, path))
+    names = [run.name for run in runs]
+    if len(set(names)) != len(names):
+      raise ValueError(f"--workdirs names a run twice: {', '.join(names)}")
+    deltas = results.differences(runs)
+    report.write(Path(_OUTPUT.value), runs, deltas)
+  except ValueError as error:
+    sys.exit(f"error: {error}")
+  print(results.table(runs, deltas))
+  print(f"report: {_OUTPUT.value}")
+
+
+if __name__ == "__main__":
+  app.run(main)
