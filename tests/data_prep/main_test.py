@@ -1,5 +1,7 @@
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pydicom
@@ -63,6 +65,24 @@ def test_table(tmp_path, capsys, picture):
   assert "1  image:missing" in printed
   manifest = json.loads((tmp_path / "out/ours/manifest.json").read_text())
   assert manifest["settings"]["split"] == "test"
+
+
+def test_every_process_writes_the_same_bytes(tmp_path, picture):
+  Image.fromarray(picture).save(tmp_path / "a.png")
+  Image.fromarray(picture.T).save(tmp_path / "b.png")
+  (tmp_path / "t.csv").write_text("file,note\na.png,Clear.\nb.png,Clear.\n")
+  flags = ["--name=ours", "--image_column=file", "--text_column=note"]
+  flags += [f"--table={tmp_path / 't.csv'}", f"--source_dir={tmp_path}"]
+  command = [sys.executable, "-m", "data_prep", "table", *flags, "--split=test"]
+  written = []
+  for workers in (1, 2):
+    output = tmp_path / "out" / "ours"
+    subprocess.run(
+      [*command, f"--output_dir={output}", f"--num_workers={workers}"],
+      check=True,
+    )
+    written.append({path.name: path.read_bytes() for path in output.iterdir()})
+  assert written[0] == written[1]
 
 
 def _mark_every_string(path):
