@@ -1,0 +1,223 @@
+"""What the phantoms may have, how often and how plainly: the knobs.
+
+Everything that makes the phantoms harder or easier to read stands in the three
+tables below. A finding is a plan; `frontal_findings` and `lateral_findings`
+draw it, `reports` puts it in words.
+"""
+
+import dataclasses
+
+import numpy as np
+
+SEVERITIES = ("mild", "moderate", "severe")
+SEVERITY_WEIGHTS = (0.40, 0.40, 0.20)
+
+# Patients come in kinds, so that what goes together in life does so here.
+# kind: (share of studies, {finding: chance in that kind})
+KINDS = {
+  "well": (0.25, {"devices": 0.12}),
+  "heart failure": (
+    0.24,
+    {
+      "cardiomegaly": 0.85,
+      "edema": 0.72,
+      "effusion": 0.50,
+      "atelectasis": 0.15,
+      "consolidation": 0.06,
+      "devices": 0.35,
+    },
+  ),
+  "infection": (
+    0.21,
+    {
+      "consolidation": 0.85,
+      "effusion": 0.30,
+      "atelectasis": 0.20,
+      "edema": 0.10,
+      "cardiomegaly": 0.10,
+      "devices": 0.20,
+    },
+  ),
+  "after surgery": (
+    0.18,
+    {
+      "atelectasis": 0.80,
+      "effusion": 0.40,
+      "pneumothorax": 0.15,
+      "cardiomegaly": 0.15,
+      "consolidation": 0.10,
+      "edema": 0.10,
+      "devices": 0.70,
+    },
+  ),
+  "other": (
+    0.12,
+    {
+      "nodule": 0.45,
+      "pneumothorax": 0.35,
+      "cardiomegaly": 0.20,
+      "effusion": 0.20,
+      "consolidation": 0.20,
+      "atelectasis": 0.20,
+      "edema": 0.20,
+      "devices": 0.15,
+    },
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+  """Ranges (low, high) for mild, moderate and severe.
+
+  Attributes:
+    extent: in chest widths; of cardiomegaly the cardiothoracic ratio.
+    contrast: the share of the lung's air that it takes the place of, at its
+      densest; of nodules, devices and the air of a pneumothorax the
+      attenuation, where a lung is about 0.4 less dense than soft tissue.
+  """
+
+  extent: tuple[tuple[float, float], ...]
+  contrast: tuple[tuple[float, float], ...]
+
+
+LOOKS = {
+  "cardiomegaly": Look(
+    ((0.535, 0.57), (0.57, 0.62), (0.62, 0.69)), ((0.0, 0.0),) * 3
+  ),
+  "effusion": Look(
+    ((0.07, 0.11), (0.13, 0.21), (0.25, 0.42)),
+    ((0.65, 0.85), (0.80, 0.95), (0.90, 1.0)),
+  ),
+  "consolidation": Look(
+    ((0.055, 0.085), (0.075, 0.115), (0.10, 0.15)),
+    ((0.38, 0.55), (0.55, 0.75), (0.75, 0.95)),
+  ),
+  "atelectasis": Look(
+    ((0.10, 0.16), (0.14, 0.22), (0.18, 0.27)),
+    ((0.40, 0.60), (0.55, 0.80), (0.75, 1.0)),
+  ),
+  "edema": Look(
+    ((0.09, 0.13), (0.11, 0.16), (0.14, 0.20)),
+    ((0.22, 0.32), (0.32, 0.48), (0.48, 0.68)),
+  ),
+  "pneumothorax": Look(
+    ((0.03, 0.05), (0.06, 0.10), (0.12, 0.19)),
+    ((0.05, 0.07), (0.06, 0.08), (0.07, 0.10)),
+  ),
+  "nodule": Look(
+    ((0.016, 0.022), (0.022, 0.030), (0.030, 0.045)),
+    ((0.10, 0.15), (0.14, 0.19), (0.17, 0.24)),
+  ),
+  "devices": Look(((0.0, 0.0),) * 3, ((0.20, 0.35),) * 3),
+}
+
+# A heart below the smallest cardiomegaly, with a gap no reader would argue on.
+NORMAL_HEART = (0.38, 0.495)
+
+NAMES = tuple(LOOKS)
+DEVICES = (
+  "endotracheal tube",
+  "jugular line",
+  "subclavian line",
+  "pacemaker",
+  "nasogastric tube",
+  "chest tube",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+  """One finding of one study.
+
+  Attributes:
+    name: one of `NAMES`.
+    severity: one of `SEVERITIES`.
+    side: "left", "right", "both" or "" (of the patient, not of the image).
+    zone: "upper", "mid", "lower" or "".
+    form: what kind: of atelectasis "plate" or "volume loss", of devices one
+      of `DEVICES`, else "".
+    extent, contrast: drawn from `LOOKS`.
+    seed: of the details of its drawing.
+  """
+
+  name: str
+  severity: str
+  side: str
+  zone: str
+  form: str
+  extent: float
+  contrast: float
+  seed: int
+
+  @property
+  def sides(self) -> tuple[int, ...]:
+    """The image's sides: -1 left of the image, which is the patient's right."""
+    return {"right": (-1,), "left": (1,), "both": (-1, 1), "": ()}[self.side]
+
+
+def draw_study(rng: np.random.Generator) -> tuple[Finding, ...]:
+  """Returns the findings of a study, none for a normal one."""
+  kinds = list(KINDS.values())
+  weights = np.array([weight for weight, _ in kinds])
+  chances = kinds[rng.choice(len(kinds), p=weights / weights.sum())][1]
+  names = [name for name in chances if rng.random() < chances[name]]
+  sick = {name: p for name, p in chances.items() if name != "devices"}
+  if sick and not set(names) & set(sick):
+    p = np.array(list(sick.values()))
+    names.append(str(rng.choice(list(sick), p=p / p.sum())))
+  return tuple(finding for name in names for finding in draw_finding(name, rng))
+
+
+def draw_finding(
+  name: str, rng: np.random.Generator, severity: str | None = None
+) -> list[Finding]:
+  """Returns one finding called `name`, or two to four devices' worth of it."""
+  if name == "devices":
+    count = rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1])
+    forms = rng.choice(
+      DEVICES, size=count, replace=False, p=[0.2, 0.22, 0.12, 0.22, 0.16, 0.08]
+    )
+    return [_draw(name, str(form), "mild", rng) for form in forms]
+  if severity is None:
+    severity = str(rng.choice(SEVERITIES, p=SEVERITY_WEIGHTS))
+  form = ""
+  if name == "atelectasis":
+    form = "plate" if rng.random() < 0.55 else "volume loss"
+  return [_draw(name, form, severity, rng)]
+
+
+def _draw(
+  name: str, form: str, severity: str, rng: np.random.Generator
+) -> Finding:
+  one = "left" if rng.random() < 0.5 else "right"
+  side, zone = one, ""
+  if name in ("cardiomegaly",):
+    side = ""
+  elif name == "edema":
+    side = "both" if rng.random() < 0.8 else one
+  elif name == "effusion":
+    side = "both" if rng.random() < 0.35 else one
+  elif name in ("consolidation", "nodule"):
+    zone = str(rng.choice(["upper", "mid", "lower"], p=[0.28, 0.30, 0.42]))
+    if name == "consolidation" and rng.random() < 0.1:
+      side = "both"
+  elif name == "atelectasis":
+    zone = str(rng.choice(["upper", "mid", "lower"], p=[0.12, 0.22, 0.66]))
+    if form == "volume loss" and zone == "mid":
+      zone = "lower"
+    if zone == "lower" and rng.random() < 0.3:
+      side = "both"
+  elif form in ("endotracheal tube", "nasogastric tube"):
+    side = ""
+  look, rank = LOOKS[name], SEVERITIES.index(severity)
+  return Finding(
+    name=name,
+    severity=severity,
+    side=side,
+    zone=zone,
+    form=form,
+    extent=float(rng.uniform(*look.extent[rank])),
+    contrast=float(rng.uniform(*look.contrast[rank])),
+    seed=int(rng.integers(2**32)),
+  )
