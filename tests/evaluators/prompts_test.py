@@ -28,9 +28,9 @@ def test_unknown_label_gets_templates_with_their_spaces():
 
 
 def test_label_in_the_source_s_shorthand_is_written_out():
-  assert prompts.for_label("nsg tube").positive == (
-    "Nasogastric tube is present.",
-    "There is nasogastric tube.",
+  assert prompts.for_label("copd signs").positive == (
+    "Chronic obstructive pulmonary disease is present.",
+    "There is chronic obstructive pulmonary disease.",
   )
 
 
