@@ -9,7 +9,7 @@ report.html. Model and configuration come from the checkpoint alone.
 import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from tier_jax import inference
 from tier_jax.evaluators import heatmaps, report, results, zero_shot
@@ -38,6 +38,7 @@ def main(argv: list[str]) -> None:
   """Checks the benchmarks, then scores them."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  logging.set_verbosity(logging.WARNING)  # restoring is chatty
   try:
     if not _BENCHMARK.value:
       raise ValueError("--benchmark is empty, expected e.g. chexpert,padchest")
@@ -51,6 +52,7 @@ def main(argv: list[str]) -> None:
     ]
   except ValueError as error:
     sys.exit(f"error: {error}")
+  logging.set_verbosity(logging.INFO)
   output_dir = Path(_OUTPUT_DIR.value or _WORKDIR.value)
   results.evaluate(
     evaluators,

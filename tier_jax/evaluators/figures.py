@@ -140,7 +140,7 @@ def tile(
       level.astype(np.float32), size, interpolation=cv2.INTER_LINEAR
     )
     colour = mpl.colormaps["inferno"](level)[..., 2::-1] * 255  # BGR
-    opacity = 0.15 + 0.5 * level[..., None]
+    opacity = 0.12 + 0.43 * level[..., None]
     canvas = canvas * (1 - opacity) + colour * opacity
   picture = np.ascontiguousarray(np.clip(canvas, 0, 255).astype(np.uint8))
   scale = _TILE / image.shape[0]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from tier_jax.evaluators import prompts, statistics, zero_shot
 
@@ -45,7 +46,14 @@ def evaluate(
   benchmarks = {}
   for evaluator in evaluators:
     benchmark = evaluator.benchmark
+    logging.info("%s: scoring", benchmark.name)
     scores = evaluator.run(encoder)
+    logging.info(
+      "%s: %d images scored, resampling patients %d times",
+      benchmark.name,
+      len(scores.image_ids),
+      num_resamples,
+    )
     path = output_dir / f"scores_{benchmark.name.replace(':', '_')}.csv"
     write_scores(path, scores)
     manifest = (evaluator.directory / "manifest.json").read_bytes()
@@ -259,7 +267,7 @@ def table(runs: Sequence[Run], deltas: Mapping[str, Mapping[str, Any]]) -> str:
     heads = [run.name for run in runs]
     if name in deltas:
       heads.append(f"{runs[0].name} - {runs[1].name}")
-    pad = " " * 35
+    pad = " " * 46
     lines.append(pad + "pos/neg".rjust(11) + _row(heads))
     missing = []
     for label, item in entry["labels"].items():
@@ -273,12 +281,12 @@ def table(runs: Sequence[Run], deltas: Mapping[str, Mapping[str, Any]]) -> str:
       ]
       if name in deltas:
         cells.append(interval_text(deltas[name]["labels"][label], sign=True))
-      lines.append(f"  {label[:33]:33}" + counts.rjust(11) + _row(cells))
+      lines.append(f"  {label[:44]:44}" + counts.rjust(11) + _row(cells))
     cells = [interval_text(e and e["macro_auroc"]) for e in entries]
     if name in deltas:
       cells.append(interval_text(deltas[name]["macro"], sign=True))
     macro = f"macro of {entry['macro_auroc']['num_labels']}"
-    lines.append(f"  {macro:33}" + " " * 11 + _row(cells))
+    lines.append(f"  {macro:44}" + " " * 11 + _row(cells))
     if missing:
       lines.append(
         f"  not available, without both classes ({len(missing)}, positive/"

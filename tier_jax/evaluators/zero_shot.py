@@ -6,10 +6,11 @@ evaluation during training and `launch/eval.py` cannot drift apart.
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import tqdm
 
 from tier_jax.data import loader, records, transforms
 from tier_jax.evaluators import statistics
@@ -131,7 +132,7 @@ class ZeroShot:
     blank = 0 if benchmark.unlisted_is_absent else -1
     ids: list[tuple[str, str, str]] = []
     stated: list[Mapping[str, int]] = []
-    for i in range(len(self._source)):
+    for i in _progress(len(self._source), "reading labels"):
       record = records.decode(self._source[i])
       ids.append((record.image_id, record.study_id, record.patient_id))
       stated.append(record.labels)
@@ -205,7 +206,7 @@ class ZeroShot:
       return
     keep = len(self._source) * size * size <= _KEEP_BYTES
     kept = []
-    for start in range(0, len(self._source), _BATCH):
+    for start in _progress(len(self._source), "scoring images", _BATCH):
       stop = min(start + _BATCH, len(self._source))
       batch = np.stack(
         [
@@ -218,6 +219,13 @@ class ZeroShot:
       yield batch
     if keep:
       self._images = size, np.concatenate(kept)
+
+
+def _progress(count: int, what: str, step: int = 1) -> Iterable[int]:
+  """Returns range(0, count, step), with a bar on a terminal if slow."""
+  return tqdm.tqdm(
+    range(0, count, step), what, disable=None, leave=False, delay=3
+  )
 
 
 def class_embed(embeds: Sequence[np.ndarray]) -> np.ndarray:
