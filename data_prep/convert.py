@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep import images, items, rejects, reports
 from tier_jax.data import records
@@ -37,7 +36,7 @@ def convert_item(item: items.Item, root: Path, short_side: int) -> Outcome:
   try:
     record = _make_record(item, root, short_side, notes)
     return Outcome(
-      _in_fixed_order(records.encode(record)),
+      records.encode(record),
       notes=tuple(notes),
       pixels_digest=hashlib.sha256(
         repr(record.image.shape).encode() + record.image.tobytes()
@@ -48,16 +47,6 @@ def convert_item(item: items.Item, root: Path, short_side: int) -> Outcome:
   except Exception as error:
     # One odd file must not end a run of days. Its message may quote the file.
     return Outcome(None, f"error:{type(error).__name__}")
-
-
-def _in_fixed_order(data: bytes) -> bytes:
-  """Returns the record with its fields in an order that every process has.
-
-  A protocol buffer holds the fields as a map, and writes that in an order
-  which changes from one process to the next.
-  """
-  example = tf_example_pb2.Example.FromString(data)  # pyright: ignore
-  return example.SerializeToString(deterministic=True)
 
 
 def _make_record(

@@ -4,6 +4,7 @@ Nothing leaves the machine. Only process 0 writes.
 """
 
 import json
+import logging as std_logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,22 @@ import jax
 import tensorboardX
 import tqdm
 from absl import logging
+
+
+def log_plainly() -> None:
+  """Logs the project's own lines as they are, and others' warnings only.
+
+  Checkpointing alone writes some thirty lines a step at the same level.
+  """
+  root = str(Path(__file__).parent)
+  logging.set_verbosity(logging.INFO)
+  handler = logging.get_absl_handler()
+  handler.setFormatter(std_logging.Formatter("%(message)s"))
+  handler.addFilter(
+    lambda record: (
+      record.levelno >= std_logging.WARNING or record.pathname.startswith(root)
+    )
+  )
 
 
 class MetricWriter:

@@ -134,12 +134,13 @@ def test_eval_batches_are_in_order_and_unaugmented(config):
 
 
 def test_sampled_sentences_keep_their_order():
-  text = "One here. Two here. Three here."
+  text = "1. One here. 2. Two here. 3. Three here."
   seen = {
     loader.sample_sentences(text, np.random.default_rng(i)) for i in range(60)
   }
   assert {"One here.", "Two here.", "One here. Three here."} <= seen
-  assert text not in seen
+  assert "One here. Two here. Three here." not in seen
+  assert not any(character.isdigit() for s in seen for character in s)
   assert "Two here. One here." not in seen
 
 

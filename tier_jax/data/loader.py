@@ -278,8 +278,14 @@ def choose_text(texts: dict[str, str], sections: Sequence[str]) -> str:
 
 
 def sample_sentences(text: str, rng: np.random.Generator) -> str:
-  """Returns one or two of the text's sentences, in their order."""
+  """Returns one or two of the text's sentences, in their order.
+
+  Numbers of a list, as in "1. Edema. 2. No effusion.", are no sentences.
+  """
+  text = re.sub(r"(^|(?<=\s))\d{1,2}[.)]\s+", "", text)
   sentences = [s for s in re.split(r"(?<=[.!?])\s+", text) if s]
+  if not sentences:
+    return text
   count = min(int(rng.integers(1, 3)), len(sentences))
   chosen = sorted(rng.choice(len(sentences), count, replace=False))
   return " ".join(sentences[i] for i in chosen)

@@ -19,7 +19,8 @@ class BertConfig:
   """The text tower's shape; the first eight as in Hugging Face's config.json.
 
   Attributes:
-    vocab_size: number of word-pieces.
+    vocab_size: number of word-pieces; 0 stands for the tokenizer's, which
+      training fills in.
     hidden_size, num_hidden_layers, num_attention_heads, intermediate_size:
       sizes of the Transformer.
     max_position_embeddings: longest text, in tokens.
@@ -44,8 +45,9 @@ class BertConfig:
   dtype: str = "float32"
 
   def __post_init__(self):
+    if self.vocab_size < 0:
+      raise ValueError(f"text.vocab_size is {self.vocab_size}, expected >= 0")
     for field in (
-      "vocab_size",
       "hidden_size",
       "num_hidden_layers",
       "num_attention_heads",
@@ -87,6 +89,8 @@ class Bert(nn.Module):
     deterministic: bool = True,
   ) -> jax.Array:
     config = self.config
+    if not config.vocab_size:
+      raise ValueError("text.vocab_size is 0, expected the tokenizer's size")
     length = input_ids.shape[1]
     if length > config.max_position_embeddings:
       raise ValueError(
