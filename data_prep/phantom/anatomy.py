@@ -8,7 +8,7 @@ import numpy as np
 _RANGES = {
   "half_width": (0.41, 0.475),  # inner half width of the chest
   "apex": (-0.53, -0.45),
-  "dome": (0.17, 0.28),  # top of the right diaphragm
+  "dome": (0.19, 0.27),  # top of the right diaphragm
   "dome_step": (0.0, 0.045),  # how much lower the left one lies
   "dome_height": (0.075, 0.15),
   "heart_left_share": (0.62, 0.75),  # of the heart's width, left of midline
@@ -20,7 +20,7 @@ _RANGES = {
   "fat": (0.0, 0.09),  # outside the ribs
   "shoulder": (-0.50, -0.40),
   "rib_slope": (0.15, 0.27),
-  "rib_contrast": (0.075, 0.15),
+  "rib_contrast": (0.065, 0.125),
   "clavicle": (0.035, 0.10),  # below the apex
   "vessels": (0.8, 1.25),
   "lung_depth": (0.36, 0.44),  # attenuation that air takes away

@@ -83,7 +83,9 @@ def write(
   if syntax in (uid.RLELossless, uid.JPEG2000Lossless):
     meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
     ds.compress(
-      syntax, encoding_plugin="pylibjpeg", generate_instance_uid=False
+      syntax,
+      encoding_plugin="pydicom" if syntax == uid.RLELossless else "pylibjpeg",
+      generate_instance_uid=False,
     )
   else:
     meta.TransferSyntaxUID = syntax
