@@ -16,3 +16,61 @@ $(VENV)/installed: $(wildcard .constraints/*.txt) pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(PINS)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
+
+test: lint
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --warnings
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The demo: phantoms, data_prep, two trainings that differ only in the penalty
+# weights, evaluation of both, one page. Each step leaves a stamp, so that a
+# second run does over only what changed.
+DEMO := runs/demo
+DATASETS := mimic_cxr chexpert padchest
+PREPARED := $(DATASETS:%=$(DEMO)/data/%/manifest.json)
+STAMPS := $(DEMO)/stamps
+DATA_CODE := $(shell find data_prep -name '*.py' -not -path '*/phantom/*') tier_jax/data/records.py
+TRAIN_CODE := $(shell find tier_jax -type f -name '*.py') tier_jax/data/vocab.txt tier_jax/evaluators/prompts.json configs/demo.py launch/train.py
+EVAL_CODE := $(shell find tier_jax/evaluators -type f) launch/eval.py
+NUM_PATIENTS := 4000
+
+demo: $(DEMO)/report.html
+	@$(BIN)/python launch/report.py --workdirs=tier=$(DEMO)/tier,plain=$(DEMO)/plain --output=$(DEMO)/report.html
+
+$(STAMPS)/raw: $(VENV)/installed $(shell find data_prep/phantom -name '*.py')
+	rm -rf $(DEMO)/raw
+	$(BIN)/python -m data_prep phantom --output_dir=$(DEMO)/raw --num_patients=$(NUM_PATIENTS) --seed=0
+	mkdir -p $(@D) && touch $@
+
+# Phantoms need no secret: a fixed key gives everyone the same shards.
+$(STAMPS)/id_key:
+	mkdir -p $(@D)
+	printf '%064d\n' 0 > $@
+	chmod 600 $@
+
+$(PREPARED): $(DEMO)/data/%/manifest.json: $(STAMPS)/raw $(STAMPS)/id_key $(DATA_CODE)
+	$(BIN)/python -m data_prep $* --source_dir=$(DEMO)/raw/$* --output_dir=$(DEMO)/data/$* --short_side=112 --id_key_file=$(STAMPS)/id_key
+	touch $@
+
+# A finished training is begun afresh when something that it depends on
+# changed; an interrupted one is resumed.
+define TRAIN
+$(STAMPS)/trained_$(1): $(PREPARED) $(TRAIN_CODE)
+	if [ -e $$@ ]; then rm -rf $(DEMO)/$(1) $$@; fi
+	$(BIN)/python launch/train.py --config=configs/demo.py:$(1) --workdir=$(DEMO)/$(1)
+	touch $$@
+
+$(DEMO)/$(1)/metrics.json: $(STAMPS)/trained_$(1) $(EVAL_CODE)
+	$(BIN)/python launch/eval.py --workdir=$(DEMO)/$(1) --benchmark=chexpert,padchest
+endef
+$(eval $(call TRAIN,tier))
+$(eval $(call TRAIN,plain))
+
+$(DEMO)/report.html: $(DEMO)/tier/metrics.json $(DEMO)/plain/metrics.json launch/report.py

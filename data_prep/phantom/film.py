@@ -62,14 +62,14 @@ def draw_exposure(
     view: "frontal" or "lateral".
     portable: a bedside picture: tilted, off centre, harsher.
   """
-  loose = 1.8 if portable else 1.0
+  loose = 1.5 if portable else 1.0
   height = int(rng.integers(320, 405))
   ratio = (
-    rng.uniform(0.84, 1.16) if view == "frontal" else rng.uniform(0.74, 0.95)
+    rng.uniform(0.90, 1.10) if view == "frontal" else rng.uniform(0.74, 0.95)
   )
   width = int(height * ratio)
   # The chest must fit: about 1.25 units of it down, 1.1 across.
-  span = rng.uniform(1.00, 1.18), rng.uniform(1.00, 1.24)
+  span = rng.uniform(1.03, 1.14), rng.uniform(1.03, 1.18)
   if view == "lateral":
     span = rng.uniform(1.12, 1.30), rng.uniform(0.86, 1.02)
   scale = min(height / span[0], width / span[1])
@@ -87,9 +87,9 @@ def draw_exposure(
     height=height,
     width=width,
     scale=float(scale),
-    rotation=float(np.clip(rng.normal(0, 0.025 * loose), -0.12, 0.12)),
-    shift_x=float(np.clip(rng.normal(0, 0.03 * loose), -0.1, 0.1)),
-    shift_y=float(np.clip(rng.normal(0.0, 0.03 * loose), -0.08, 0.08)),
+    rotation=float(np.clip(rng.normal(0, 0.018 * loose), -0.12, 0.12)),
+    shift_x=float(np.clip(rng.normal(0, 0.02 * loose), -0.1, 0.1)),
+    shift_y=float(np.clip(rng.normal(0.0, 0.02 * loose), -0.08, 0.08)),
     kernel=float(rng.uniform(0.2, 0.7)),
     level=float(rng.uniform(0.50, 0.60)),
     slope=float(rng.uniform(4.2, 6.2)),

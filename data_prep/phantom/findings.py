@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 SEVERITIES = ("mild", "moderate", "severe")
-SEVERITY_WEIGHTS = (0.30, 0.42, 0.28)
+SEVERITY_WEIGHTS = (0.20, 0.42, 0.38)
 
 # Patients come in kinds, so that what goes together in life does so here.
 # kind: (share of studies, {finding: chance in that kind})
@@ -83,19 +83,19 @@ class Look:
 
 LOOKS = {
   "cardiomegaly": Look(
-    ((0.535, 0.57), (0.57, 0.62), (0.62, 0.69)), ((0.0, 0.0),) * 3
+    ((0.56, 0.60), (0.60, 0.66), (0.66, 0.74)), ((0.0, 0.0),) * 3
   ),
   "effusion": Look(
-    ((0.12, 0.17), (0.20, 0.30), (0.32, 0.46)),
+    ((0.15, 0.21), (0.23, 0.33), (0.35, 0.48)),
     ((0.80, 0.95), (0.90, 1.0), (0.95, 1.05)),
   ),
   "consolidation": Look(
-    ((0.075, 0.10), (0.095, 0.135), (0.125, 0.175)),
-    ((0.48, 0.62), (0.62, 0.82), (0.80, 1.0)),
+    ((0.10, 0.13), (0.125, 0.165), (0.155, 0.21)),
+    ((0.70, 0.85), (0.82, 0.96), (0.92, 1.05)),
   ),
   "atelectasis": Look(
-    ((0.16, 0.22), (0.20, 0.28), (0.25, 0.35)),
-    ((0.60, 0.80), (0.75, 0.95), (0.90, 1.10)),
+    ((0.22, 0.28), (0.27, 0.36), (0.33, 0.44)),
+    ((0.90, 1.05), (1.00, 1.20), (1.10, 1.30)),
   ),
   "edema": Look(
     ((0.09, 0.13), (0.11, 0.16), (0.14, 0.20)),
@@ -113,7 +113,7 @@ LOOKS = {
 }
 
 # A heart below the smallest cardiomegaly, with a gap no reader would argue on.
-NORMAL_HEART = (0.38, 0.495)
+NORMAL_HEART = (0.38, 0.48)
 
 NAMES = tuple(LOOKS)
 DEVICES = (

@@ -140,7 +140,6 @@ class Block(nn.Module):
       return nn.Dense(
         features,
         dtype=dtype,
-        kernel_init=nn.initializers.normal(0.02),
         name=name,
         dot_general=layers.dot_2d,
       )

@@ -110,9 +110,11 @@ class ViT(nn.Module):
     x = nn.Dense(
       config.width, dtype=dtype, name="patch_embed", dot_general=layers.dot_2d
     )(patches)
+    # As large as the patches' own embeddings, like the sine-cosine form of
+    # Beyer et al., 2022: from scratch, small ones are learnt much more slowly.
     x += self.param(
       "position_embed",
-      nn.initializers.normal(0.02),
+      nn.initializers.normal(0.5),
       (1, x.shape[1], config.width),
     ).astype(dtype)
     for i in range(config.depth):

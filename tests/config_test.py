@@ -1,0 +1,98 @@
+"""From ConfigDict to dataclasses: every mistake is named."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tier_jax import config as config_lib
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def load(name, arg=None):
+  spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+  assert spec is not None
+  assert spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(arg)
+
+
+def merge(base, change):
+  both = {
+    key: merge(base[key], value)
+    for key, value in change.items()
+    if isinstance(value, dict) and key in base
+  }
+  return {**base, **change, **both}
+
+
+def smoke(**change):
+  return merge(load("vit_b16", "smoke").to_dict(), change)
+
+
+@pytest.mark.parametrize(
+  ("name", "arg"),
+  [
+    ("vit_b16", None),
+    ("vit_b16", "smoke"),
+    ("demo", "tier"),
+    ("demo", "plain"),
+  ],
+)
+def test_shipped_configs_build_and_survive_json(name, arg):
+  built = config_lib.build(load(name, arg))
+  assert config_lib.build(config_lib.to_dict(built)) == built
+
+
+def test_flagship_has_the_size_its_name_says():
+  image = config_lib.build(load("vit_b16")).model.image
+  assert (image.width, image.depth, image.num_heads) == (768, 12, 12)
+  assert image.grid == (14, 14)
+
+
+def test_the_demos_differ_in_the_weights_alone():
+  tier = config_lib.to_dict(config_lib.build(load("demo", "tier")))
+  plain = config_lib.to_dict(config_lib.build(load("demo", "plain")))
+  assert tier["loss"].pop("token_entropy_weight") > 0
+  assert tier["loss"].pop("patch_entropy_weight") > 0
+  assert plain["loss"].pop("token_entropy_weight") == 0
+  assert plain["loss"].pop("patch_entropy_weight") == 0
+  assert tier == plain
+
+
+@pytest.mark.parametrize("name", ["vit_b16", "demo"])
+def test_unknown_argument_is_refused(name):
+  with pytest.raises(ValueError, match="config argument 'huge', expected"):
+    load(name, "huge")
+
+
+@pytest.mark.parametrize(
+  ("change", "words"),
+  [
+    ({"optim": {"learnin_rate": 1e-3}}, "optim.learnin_rate: did you mean "),
+    ({"surprise": 1}, "unknown config key surprise"),
+    ({"optim": {"learning_rate": "fast"}}, "optim.learning_rate is 'fast'"),
+    ({"optim": {"learning_rate": -1.0}}, "optim.learning_rate is -1.0"),
+    ({"train": {"batch_size": 0}}, "train.batch_size is 0, expected >= 1"),
+    ({"train": {"batch_size": 8.0}}, "train.batch_size is 8.0, expected int"),
+    ({"data": {"datasets": "mimic_cxr"}}, "data.datasets is 'mimic_cxr'"),
+    ({"seed": True}, "seed is True, expected int"),
+    ({"model": {"image": {"patch_size": 5}}}, "image.patch_size 5"),
+    ({"loss": {"compat": "paper"}}, "loss.compat is 'paper'"),
+  ],
+)
+def test_mistakes_are_named(change, words):
+  with pytest.raises(ValueError, match=words):
+    config_lib.build(smoke(**change))
+
+
+def test_missing_key_is_named():
+  values = smoke()
+  del values["train"]["num_steps"]
+  with pytest.raises(ValueError, match="train.num_steps is missing"):
+    config_lib.build(values)
+  del values["model"]
+  with pytest.raises(ValueError, match="model is missing"):
+    config_lib.build(values)

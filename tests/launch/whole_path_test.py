@@ -1,0 +1,195 @@
+"""From DICOM and report to a score, as a user would run it."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sklearn import metrics
+
+ROOT = Path(__file__).parents[2]
+DATASETS = ("mimic_cxr", "chexpert", "padchest")
+
+
+def run(*command, check=True):
+  env = {**os.environ, "JAX_PLATFORMS": "cpu"}
+  done = subprocess.run(
+    [sys.executable, *map(str, command)],
+    cwd=ROOT,
+    env=env,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  if check:
+    assert done.returncode == 0, done.stderr[-3000:]
+  return done
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  root = tmp_path_factory.mktemp("whole")
+  run(
+    *("-m", "data_prep", "phantom", f"--output_dir={root / 'raw'}"),
+    *("--num_patients=60", "--seed=3"),
+  )
+  for name in DATASETS:
+    run(
+      *("-m", "data_prep", name, f"--source_dir={root / 'raw' / name}"),
+      *(f"--output_dir={root / 'data' / name}", "--short_side=64"),
+    )
+  return root / "data"
+
+
+def train_command(data_dir, workdir, *more):
+  return (
+    "launch/train.py",
+    "--config=configs/vit_b16.py:smoke",
+    f"--config.data.data_dir={data_dir}",
+    f"--workdir={workdir}",
+    "--config.train.num_steps=24",
+    "--config.train.log_every=1",
+    "--config.train.checkpoint_every=4",
+    "--config.train.eval_every=12",
+    "--config.train.eval_batch_size=2",
+    *more,
+  )
+
+
+@pytest.fixture(scope="module")
+def trained(data_dir, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("trained") / "run"
+  done = run(*train_command(data_dir, workdir))
+  return workdir, done.stderr
+
+
+def digest(stderr):
+  last = stderr.strip().splitlines()[-1]
+  match = re.fullmatch(r"final parameters sha256:([0-9a-f]{64})", last)
+  assert match, last
+  return match.group(1)
+
+
+def test_a_killed_run_ends_with_the_same_parameters(
+  data_dir, trained, tmp_path
+):
+  workdir = tmp_path / "killed"
+  process = subprocess.Popen(
+    [sys.executable, *map(str, train_command(data_dir, workdir))],
+    cwd=ROOT,
+    env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  rows = workdir / "metrics.jsonl"
+  deadline = time.monotonic() + 200
+  while not rows.exists() or len(rows.read_text().splitlines()) < 11:
+    assert process.poll() is None, "ended before it could be killed"
+    assert time.monotonic() < deadline
+    time.sleep(0.005)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  again = run(*train_command(data_dir, workdir)).stderr
+  resumed = re.search(r"resuming at step (\d+)", again)
+  assert resumed, again[-2000:]
+  assert 4 <= int(resumed.group(1)) < 24
+  assert digest(again) == digest(trained[1])
+  # The log reads as if nothing had happened.
+  steps = [json.loads(line)["step"] for line in rows.read_text().splitlines()]
+  assert steps == list(range(1, 25))
+
+
+def test_metrics_name_what_the_method_asks_for(trained):
+  rows = (trained[0] / "metrics.jsonl").read_text().splitlines()
+  last = json.loads(rows[-1])
+  for name in (
+    "loss",
+    "contrastive_loss",
+    "token_entropy",
+    "patch_entropy",
+    "token_entropy_gap",
+    "patch_entropy_gap",
+    "effective_patches",
+    "share_near_zero",
+    "mean_max_similarity",
+    "row_cosine",
+    "excluded_reports",
+    "logit_scale",
+    "learning_rate",
+    "pairs_per_second",
+    "grad_norm/token_entropy/image",
+  ):
+    assert f"train/{name}" in last
+  assert "valid/contrastive_loss" in last
+  assert "valid/chexpert/macro_auroc" in last
+  assert list((trained[0] / "tensorboard").glob("events*"))
+
+
+def test_another_config_is_refused_and_names_what_changed(data_dir, trained):
+  done = run(
+    *train_command(data_dir, trained[0], "--config.optim.learning_rate=0.5"),
+    check=False,
+  )
+  assert done.returncode == 1
+  assert "optim.learning_rate 0.0001 -> 0.5" in done.stderr
+  assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+  ("flag", "words"),
+  [
+    ("--config.train.batch_size=7", "not a positive multiple of the 2 devices"),
+    ("--config.data.data_dir=/nowhere", "/nowhere/mimic_cxr holds no manifest"),
+    ("--config.train.batch_size=4096", "exceeds the"),
+    ("--config.optim.warmup_steps=24", "optim.warmup_steps 24"),
+    ("--config.data.tokenizer=/nowhere.txt", "data.tokenizer '/nowhere.txt'"),
+    ("--config.train.batch_sise=8", "batch_size"),
+  ],
+)
+def test_bad_input_ends_before_any_work(
+  data_dir, tmp_path, flag, words, monkeypatch
+):
+  monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+  monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+  workdir = tmp_path / "run"
+  done = run(*train_command(data_dir, workdir, flag), check=False)
+  assert done.returncode != 0
+  assert words in done.stderr
+  assert not (workdir / "checkpoints").exists()
+
+
+def test_evaluation_needs_the_checkpoint_alone(data_dir, trained, tmp_path):
+  output = tmp_path / "out"
+  done = run(
+    "launch/eval.py",
+    f"--workdir={trained[0]}",
+    f"--data_dir={data_dir}",
+    f"--output_dir={output}",
+    "--benchmark=chexpert,padchest",
+  )
+  assert "chexpert" in done.stdout
+  benchmarks = json.loads((output / "metrics.json").read_text())["benchmarks"]
+  assert set(benchmarks) == {"chexpert", "chexpert_study", "padchest"}
+  with (output / "scores_chexpert.csv").open() as file:
+    rows = list(csv.DictReader(file))
+  checked = 0
+  for label, figures in benchmarks["chexpert"]["labels"].items():
+    pairs = [
+      (int(row[f"{label} truth"]), float(row[f"{label} score"]))
+      for row in rows
+      if row[f"{label} truth"] != ""
+    ]
+    if figures["auroc"] is not None:
+      want = metrics.roc_auc_score(*zip(*pairs, strict=True))
+      assert abs(figures["auroc"]["value"] - want) < 1e-6
+      checked += 1
+  assert checked
+  page = (output / "report.html").read_text()
+  assert "not for clinical use" in page.lower()
+  assert "http://" not in page.replace("http://www.w3.org", "")

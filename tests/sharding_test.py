@@ -1,0 +1,58 @@
+"""The mesh: shapes, refusals, and where a batch comes to lie."""
+
+import jax
+import numpy as np
+import pytest
+
+from tier_jax import sharding
+
+
+def test_minus_one_takes_what_fsdp_leaves():
+  mesh = sharding.make_mesh(sharding.MeshConfig(-1, 2))
+  assert dict(mesh.shape) == {"data": 4, "fsdp": 2}
+
+
+def test_batch_is_split_over_both_axes():
+  mesh = sharding.make_mesh(sharding.MeshConfig(4, 2))
+  batch = sharding.put_batch({"x": np.arange(16).reshape(16, 1)}, mesh)
+  shards = {
+    shard.device: np.asarray(shard.data).ravel().tolist()
+    for shard in batch["x"].addressable_shards
+  }
+  assert sorted(shards.values()) == [[2 * i, 2 * i + 1] for i in range(8)]
+
+
+def test_largest_dividing_dimension_is_split():
+  mesh = sharding.make_mesh(sharding.MeshConfig(2, 4))
+  tree = {
+    "tall": jax.ShapeDtypeStruct((512, 64), "float32"),
+    "odd": jax.ShapeDtypeStruct((511, 64), "float32"),
+    "small": jax.ShapeDtypeStruct((64, 64), "float32"),
+    "prime": jax.ShapeDtypeStruct((509, 67), "float32"),
+  }
+  specs = jax.tree.map(
+    lambda s: tuple(s.spec), sharding.state_sharding(tree, mesh)
+  )
+  assert specs["tall"] == ("fsdp", None)
+  assert specs["odd"] == (None, "fsdp")
+  assert specs["small"] == (None, None)
+  assert specs["prime"] == (None, None)
+
+
+@pytest.mark.parametrize(("data", "fsdp"), [(3, 1), (-1, 3), (4, 4)])
+def test_mesh_that_does_not_fit_is_refused(data, fsdp):
+  with pytest.raises(ValueError, match="does not fit 8 devices"):
+    sharding.make_mesh(sharding.MeshConfig(data, fsdp))
+
+
+@pytest.mark.parametrize(("data", "fsdp"), [(0, 1), (-2, 1), (1, 0)])
+def test_bad_config(data, fsdp):
+  with pytest.raises(ValueError, match="mesh.data"):
+    sharding.MeshConfig(data, fsdp)
+
+
+def test_batch_that_devices_do_not_divide_is_refused():
+  mesh = sharding.make_mesh(sharding.MeshConfig())
+  with pytest.raises(ValueError, match="batch_size 12 is not .* 8 devices"):
+    sharding.check_batch_size(12, mesh)
+  sharding.check_batch_size(16, mesh)

@@ -1,0 +1,197 @@
+"""One update: the same on any mesh, the same with or without idle penalties."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tier_jax import sharding, train_step
+from tier_jax.losses import contrastive, entropy
+from tier_jax.models import bert, dual_encoder, vit
+from tier_jax.train_state import TrainState
+
+# Wide enough that kernels are split over fsdp, not only replicated.
+CONFIG = dual_encoder.DualEncoderConfig(
+  vit.ViTConfig(16, 4, width=64, depth=2, num_heads=2, mlp_dim=256),
+  bert.BertConfig(256, 64, 2, 2, 256, 12),
+  embed_dim=32,
+)
+MODEL = dual_encoder.DualEncoder(CONFIG)
+PENALTIES = entropy.EntropyConfig(
+  token_entropy_weight=0.3, patch_entropy_weight=0.2
+)
+
+
+@functools.cache
+def params():
+  # Drawn once, on one device: the same numbers on every mesh.
+  draw = jax.jit(lambda key: dual_encoder.init_params(MODEL, key, 12))
+  return jax.device_get(draw(jax.random.key(0)))
+
+
+def make_batch(size=16, seed=0):
+  rng = np.random.default_rng(seed)
+  # Ragged on purpose, with reports too short for the penalties.
+  lengths = np.array([12, 3, 5, 2, 9, 4, 12, 3, 7, 6, 2, 10, 8, 3, 11, 5])[
+    :size
+  ]
+  position = np.arange(12)[None]
+  attention = position < lengths[:, None]
+  content = (position > 0) & (position < lengths[:, None] - 1)
+  return {
+    "image": rng.integers(0, 256, (size, 16, 16), np.uint8),
+    "input_ids": (rng.integers(5, 256, (size, 12)) * attention).astype(
+      np.int32
+    ),
+    "attention_mask": attention.astype(np.int32),
+    "token_mask": content,
+  }
+
+
+@functools.cache
+def loss_and_grads(data, fsdp, compat="none"):
+  config = entropy.EntropyConfig(
+    token_entropy_weight=0.3, patch_entropy_weight=0.2, compat=compat
+  )
+  mesh = sharding.make_mesh(
+    sharding.MeshConfig(data, fsdp), jax.devices()[: data * fsdp]
+  )
+  where = sharding.state_sharding(params(), mesh)
+  step = jax.jit(
+    jax.value_and_grad(
+      lambda p, b: train_step.loss_fn(p, b, None, MODEL, config), has_aux=True
+    ),
+    out_shardings=(None, where),
+  )
+  placed = jax.tree.map(jax.device_put, params(), where)
+  (_, metrics), grads = step(placed, sharding.put_batch(make_batch(), mesh))
+  return jax.device_get((metrics, grads))
+
+
+def relative(a, b):
+  """Norm of the difference over the norm, of whole trees."""
+  difference = jax.tree.map(lambda x, y: np.float64(x) - np.float64(y), a, b)
+  return float(optax.tree.norm(difference) / optax.tree.norm(b))
+
+
+@pytest.mark.parametrize("compat", ["none", "authors"])
+@pytest.mark.parametrize(
+  ("data", "fsdp"), [(2, 1), (1, 2), (4, 1), (2, 2), (8, 1), (2, 4), (1, 8)]
+)
+def test_losses_and_gradients_are_equal_on_any_mesh(data, fsdp, compat):
+  want, want_grads = loss_and_grads(1, 1, compat)
+  got, grads = loss_and_grads(data, fsdp, compat)
+  for name in ("loss", *train_step.TERMS):
+    np.testing.assert_allclose(got[name], want[name], rtol=1e-6)
+  assert relative(grads, want_grads) < 1e-6
+
+
+def test_state_is_split_over_fsdp():
+  mesh = sharding.make_mesh(sharding.MeshConfig(2, 4))
+  where = sharding.state_sharding(params(), mesh)
+  kernel = where["image_tower"]["block_0"]["mlp_in"]["kernel"]
+  assert kernel.spec == jax.sharding.PartitionSpec(None, "fsdp")
+  bias = where["image_tower"]["block_0"]["mlp_in"]["bias"]
+  assert bias.is_fully_replicated
+
+
+def test_zero_weights_are_the_contrastive_loss_bit_for_bit():
+  config = entropy.EntropyConfig(
+    token_entropy_weight=0.0, patch_entropy_weight=0.0
+  )
+
+  def with_idle_penalties(p, batch):
+    return train_step.loss_fn(p, batch, None, MODEL, config)
+
+  def without(p, batch):
+    output = MODEL.apply(
+      {"params": p},
+      batch["image"],
+      batch["input_ids"],
+      batch["attention_mask"],
+    )
+    return contrastive.infonce(
+      output.image_embeds, output.text_embeds, output.logit_scale
+    )
+
+  batch = make_batch()
+  (total, metrics), grads = jax.jit(
+    jax.value_and_grad(with_idle_penalties, has_aux=True)
+  )(params(), batch)
+  assert total == metrics["contrastive_loss"]
+  assert metrics["token_entropy"] > 0
+  loss, want = jax.jit(jax.value_and_grad(without))(params(), batch)
+  np.testing.assert_allclose(total, loss, rtol=1e-6)
+  assert relative(grads, want) < 1e-6
+
+
+@pytest.mark.parametrize("alone", ["token_entropy", "patch_entropy"])
+def test_each_weight_multiplies_what_it_names(alone):
+  weights = {"token_entropy_weight": 0.0, "patch_entropy_weight": 0.0}
+  config = entropy.EntropyConfig(**(weights | {f"{alone}_weight": 0.5}))
+  _, metrics = jax.jit(
+    lambda p, b: train_step.loss_fn(p, b, None, MODEL, config)
+  )(params(), make_batch())
+  want = metrics["contrastive_loss"] + 0.5 * metrics[alone]
+  np.testing.assert_allclose(metrics["loss"], want, rtol=1e-6)
+
+
+def test_weights_are_told_apart_from_each_other():
+  _, metrics = jax.jit(
+    lambda p, b: train_step.loss_fn(p, b, None, MODEL, PENALTIES)
+  )(params(), make_batch())
+  assert abs(metrics["token_entropy"] - metrics["patch_entropy"]) > 0.1
+
+
+def test_a_second_step_does_not_compile_and_the_loss_falls():
+  optimizer = optax.adamw(1e-3)
+  count = 0
+  step = train_step.make_train_step(MODEL, optimizer, PENALTIES)
+
+  def counted(state, batch, key):
+    nonlocal count
+    count += 1
+    return step(state, batch, key)
+
+  jitted = jax.jit(counted, donate_argnums=0)
+  start = jax.tree.map(jnp.array, params())
+  state = TrainState(jnp.zeros((), jnp.int32), start, optimizer.init(start))
+  losses = []
+  for _ in range(8):
+    state, metrics = jitted(state, make_batch(), jax.random.key(0))
+    losses.append(float(metrics["loss"]))
+  assert count == 1
+  assert losses[-1] < losses[0] - 0.05
+  assert int(state.step) == 8
+
+
+def test_logit_scale_is_held_below_a_hundred():
+  start = jax.tree.map(jnp.array, params())
+  start["logit_scale"] = jnp.float32(train_step.MAX_LOGIT_SCALE)
+  optimizer = optax.sgd(-1.0)  # climbs, so that the scale would grow
+  step = jax.jit(train_step.make_train_step(MODEL, optimizer, PENALTIES))
+  state = TrainState(jnp.zeros((), jnp.int32), start, optimizer.init(start))
+  for seed in range(3):
+    state, _ = step(state, make_batch(seed=seed), jax.random.key(0))
+    assert state.params["logit_scale"] <= np.float32(train_step.MAX_LOGIT_SCALE)
+
+
+def test_diagnosis_equals_the_gradient_of_each_term():
+  got = jax.jit(train_step.make_diagnose(MODEL, PENALTIES))(
+    params(), make_batch()
+  )
+  assert len(got) == 6
+
+  def term(p):
+    return train_step.loss_fn(p, make_batch(), None, MODEL, PENALTIES)[1][
+      "patch_entropy"
+    ]
+
+  grads = jax.jit(jax.grad(term))(params())
+  want = optax.tree.norm([grads["text_tower"], grads["text_head"]])
+  np.testing.assert_allclose(
+    got["grad_norm/patch_entropy/text"], want, rtol=1e-5
+  )
