@@ -37,20 +37,20 @@ DATASETS := mimic_cxr chexpert padchest
 PREPARED := $(DATASETS:%=$(DEMO)/data/%/manifest.json)
 STAMPS := $(DEMO)/stamps
 DATA_CODE := $(shell find data_prep -name '*.py' -not -path '*/phantom/*') tier_jax/data/records.py
-TRAIN_CODE := $(shell find tier_jax -type f -name '*.py') tier_jax/data/vocab.txt tier_jax/evaluators/prompts.json configs/demo.py launch/train.py
-EVAL_CODE := $(shell find tier_jax/evaluators -type f) launch/eval.py
+TRAIN_CODE := $(shell find tier_jax -name '*.py' -not -path '*/evaluators/*' -not -name inference.py) tier_jax/data/vocab.txt configs/demo.py launch/train.py
+EVAL_CODE := $(shell find tier_jax/evaluators -type f -not -name '*.pyc') tier_jax/inference.py launch/eval.py
 NUM_PATIENTS := 4000
 
-demo: $(DEMO)/report.html
+demo: $(STAMPS)/evaluated_tier $(STAMPS)/evaluated_plain
 	@$(BIN)/python launch/report.py --workdirs=tier=$(DEMO)/tier,plain=$(DEMO)/plain --output=$(DEMO)/report.html
 
-$(STAMPS)/raw: $(VENV)/installed $(shell find data_prep/phantom -name '*.py')
+$(STAMPS)/raw: $(shell find data_prep/phantom -name '*.py') | setup
 	rm -rf $(DEMO)/raw
 	$(BIN)/python -m data_prep phantom --output_dir=$(DEMO)/raw --num_patients=$(NUM_PATIENTS) --seed=0
 	mkdir -p $(@D) && touch $@
 
 # Phantoms need no secret: a fixed key gives everyone the same shards.
-$(STAMPS)/id_key:
+$(STAMPS)/id_key: | setup
 	mkdir -p $(@D)
 	printf '%064d\n' 0 > $@
 	chmod 600 $@
@@ -59,18 +59,21 @@ $(PREPARED): $(DEMO)/data/%/manifest.json: $(STAMPS)/raw $(STAMPS)/id_key $(DATA
 	$(BIN)/python -m data_prep $* --source_dir=$(DEMO)/raw/$* --output_dir=$(DEMO)/data/$* --short_side=112 --id_key_file=$(STAMPS)/id_key
 	touch $@
 
-# A finished training is begun afresh when something that it depends on
-# changed; an interrupted one is resumed.
-define TRAIN
-$(STAMPS)/trained_$(1): $(PREPARED) $(TRAIN_CODE)
-	if [ -e $$@ ]; then rm -rf $(DEMO)/$(1) $$@; fi
+# A training is begun afresh when something that it depends on has changed;
+# one that was only interrupted is resumed.
+define ARM
+$(STAMPS)/begun_$(1): $(PREPARED) $(TRAIN_CODE)
+	rm -rf $(DEMO)/$(1)
+	touch $$@
+
+$(STAMPS)/trained_$(1): $(STAMPS)/begun_$(1)
 	$(BIN)/python launch/train.py --config=configs/demo.py:$(1) --workdir=$(DEMO)/$(1)
 	touch $$@
 
-$(DEMO)/$(1)/metrics.json: $(STAMPS)/trained_$(1) $(EVAL_CODE)
+$(STAMPS)/evaluated_$(1): $(STAMPS)/trained_$(1) $(EVAL_CODE)
 	$(BIN)/python launch/eval.py --workdir=$(DEMO)/$(1) --benchmark=chexpert,padchest
+	touch $$@
 endef
-$(eval $(call TRAIN,tier))
-$(eval $(call TRAIN,plain))
+$(eval $(call ARM,tier))
+$(eval $(call ARM,plain))
 
-$(DEMO)/report.html: $(DEMO)/tier/metrics.json $(DEMO)/plain/metrics.json launch/report.py

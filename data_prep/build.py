@@ -68,10 +68,16 @@ def build(
   ):
     if value < 1:
       raise ValueError(f"{field} is {value}, expected at least 1")
+  # A link is the owner's own arrangement: what it leads to is replaced.
+  output_dir = output_dir.resolve()
   _check_plan(plan)
   _check_replaceable(output_dir)
+  if plan.root.resolve().is_relative_to(output_dir):
+    raise ValueError(
+      "source_dir lies in output_dir, which would be replaced; name another"
+    )
   queue = _hash_items(plan, key)
-  part_dir = output_dir.resolve().with_name(f".{output_dir.name}.part")
+  part_dir = output_dir.with_name(f".{output_dir.name}.part")
   if part_dir.exists():
     shutil.rmtree(part_dir)  # what a killed run left
   part_dir.mkdir(parents=True)
@@ -181,8 +187,17 @@ def _check_plan(plan: items.Plan) -> None:
 
 
 def _check_replaceable(output_dir: Path) -> None:
-  if not output_dir.exists() or (output_dir / "manifest.json").is_file():
+  if not output_dir.exists():
     return
+  manifest = output_dir / "manifest.json"
+  try:
+    # Other programs have files of that name too.
+    if {"dataset", "settings", "splits"} <= json.loads(
+      manifest.read_text("utf-8")
+    ).keys():
+      return
+  except (OSError, ValueError, AttributeError):
+    pass  # it is none of ours
   if not output_dir.is_dir() or any(output_dir.iterdir()):
     raise ValueError(
       f"output_dir {output_dir.name!r} exists and is not a prepared dataset; "

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import zlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_table(
     raise ValueError(f"table {path.name} is not UTF-8 text") from None
   except csv.Error as error:
     raise ValueError(f"table {path.name} is no CSV: {error}") from None
-  except (OSError, EOFError) as error:
+  except (OSError, EOFError, zlib.error) as error:
     raise ValueError(
       f"table {path.name} cannot be read: {type(error).__name__}"
     ) from None

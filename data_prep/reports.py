@@ -50,6 +50,32 @@ _INLINE = re.compile(
 _BLOCK = re.compile(
   r"^[ \t]*(FINAL REPORT|FINAL ADDENDUM|ADDENDUM|WET READ)[ \t]*:?[ \t]*$"
 )
+# Sections of one paragraph.
+_SHORT = frozenset(
+  [
+    "comparison",
+    "comparisons",
+    "examination",
+    "history",
+    "indication",
+    "technique",
+  ]
+)
+# Headings that end findings and impression; any other is a part of them.
+_TITLES = (
+  _SHORT
+  | set(_NAMES.values())
+  | {
+    "addendum",
+    "clinical information",
+    "notification",
+    "procedure",
+    "reason for study",
+    "recommendation",
+    "recommendations",
+    "wet read",
+  }
+)
 # "PA AND LATERAL CHEST RADIOGRAPHS:" heads the description of what is seen.
 _VIEW_NAME = re.compile(r"\b(chest|views?|radiographs?|portable|frontal)\b")
 
@@ -59,7 +85,9 @@ def parse_report(text: str) -> dict[str, str]:
 
   The keys are headings in lower case, the usual variants under one name
   ("CONCLUSION" is "impression"); text before any heading is under "". A
-  heading that names the views taken counts as "findings". Sections that occur
+  heading that names the views taken counts as "findings". Headings of parts,
+  such as "LUNGS:", stay in the text of findings and impression. Sections that
+  occur
   twice are joined, but a "FINAL REPORT" replaces what preliminary reads above
   it called findings and impression. White space becomes single blanks; a run
   of underscores, which stands for removed words, becomes "___".
@@ -77,12 +105,24 @@ def parse_report(text: str) -> dict[str, str]:
         sections.pop("findings", None)
         sections.pop("impression", None)
       continue
-    if heading := _HEADING.match(line):
+    heading = _HEADING.match(line)
+    if heading and not _is_part(name, heading["name"]):
       name = _section_name(heading["name"])
       line = line[heading.end() :]
+    elif not line.strip() and any(
+      text.strip() for text in sections.get(name, ()) if name in _SHORT
+    ):
+      name = ""  # what follows such a section's paragraph is not its own
     sections.setdefault(name, []).append(line)
   cleaned = {key: clean(" ".join(lines)) for key, lines in sections.items()}
   return {key: value for key, value in cleaned.items() if value}
+
+
+def _is_part(section: str, heading: str) -> bool:
+  """Whether a heading such as "LUNGS:" only structures what is seen."""
+  return section in ("findings", "impression") and (
+    _section_name(heading) not in _TITLES
+  )
 
 
 def _section_name(heading: str) -> str:
@@ -112,9 +152,7 @@ def read_report(path: Path) -> dict[str, str]:
     rejects.RejectError: if the file is too large, not UTF-8, binary, or the
       pointer that Git LFS leaves in place of a file.
   """
-  data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
-  if data is None:
-    raise rejects.RejectError("report:too_large")
+  data = _read(path)
   if data.startswith(b"version https://git-lfs"):
     raise rejects.RejectError("report:lfs_pointer")
   try:
@@ -126,6 +164,15 @@ def read_report(path: Path) -> dict[str, str]:
   return parse_report(text)
 
 
+def _read(path: Path) -> bytes:
+  try:
+    if path.stat().st_size > MAX_BYTES:
+      raise rejects.RejectError("report:too_large")
+    return path.read_bytes()
+  except OSError:
+    raise rejects.RejectError("report:unreadable") from None
+
+
 def read_xml(path: Path) -> ElementTree.Element:
   """Returns the root of an XML file.
 
@@ -133,9 +180,7 @@ def read_xml(path: Path) -> ElementTree.Element:
     rejects.RejectError: if the file is too large, is no XML, or declares a
       document type, with which entities could be made to grow without bound.
   """
-  if path.stat().st_size > MAX_BYTES:
-    raise rejects.RejectError("report:too_large")
-  data = path.read_bytes()
+  data = _read(path)
   try:
     # Bytes with NULs or a byte-order mark of UTF-16 could hide a declaration.
     text = data.decode("utf-8-sig")

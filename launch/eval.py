@@ -61,7 +61,8 @@ def main(argv: list[str]) -> None:
     {"step": model.step, "params_sha256": model.params_digest},
   )
   maps = heatmaps.compute(model, data_dir, evaluators)
-  maps.save(output_dir / "heatmaps.npz")
+  if maps is not None:
+    maps.save(output_dir / "heatmaps.npz")
   workdir = Path(_WORKDIR.value)
   run = results.read_run(workdir.resolve().name, workdir, output_dir)
   page = output_dir / "report.html"

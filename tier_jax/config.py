@@ -6,6 +6,7 @@ checks every key, type and value before any work starts.
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -74,6 +75,10 @@ class Config:
   mesh: sharding.MeshConfig = sharding.MeshConfig()
   init: InitConfig = InitConfig()
 
+  def __post_init__(self):
+    if self.seed < 0:
+      raise ValueError(f"seed is {self.seed}, expected >= 0")
+
 
 def build(values: Mapping[str, Any]) -> Config:
   """Returns the experiment that a ConfigDict or its JSON form describes.
@@ -122,10 +127,14 @@ def _convert(kind, value, name):
   if isinstance(kind, types.GenericAlias):  # tuple[str, ...] and the like
     if not isinstance(value, (list, tuple)):
       raise ValueError(f"{name} is {value!r}, expected a tuple")
-    inner = typing.get_args(kind)[0]
+    inner, *rest = typing.get_args(kind)
+    if rest != [...] and len(value) != 1 + len(rest):
+      raise ValueError(f"{name} is {value!r}, expected {1 + len(rest)} items")
     return tuple(_convert(inner, item, name) for item in value)
   if kind is float and isinstance(value, int) and not isinstance(value, bool):
     return float(value)
+  if kind is float and isinstance(value, float) and not math.isfinite(value):
+    raise ValueError(f"{name} is {value!r}, expected a finite number")
   if type(value) is not kind:
     raise ValueError(f"{name} is {value!r}, expected {kind.__name__}")
   return value

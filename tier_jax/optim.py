@@ -31,7 +31,12 @@ class OptimConfig:
       raise ValueError(
         f"optim.learning_rate is {self.learning_rate}, expected > 0"
       )
-    for field in ("warmup_steps", "weight_decay", "clip_norm"):
+    for field in ("b1", "b2"):
+      if not 0 <= getattr(self, field) < 1:
+        raise ValueError(
+          f"optim.{field} is {getattr(self, field)}, expected 0 <= {field} < 1"
+        )
+    for field in ("eps", "warmup_steps", "weight_decay", "clip_norm"):
       if getattr(self, field) < 0:
         raise ValueError(
           f"optim.{field} is {getattr(self, field)}, expected >= 0"

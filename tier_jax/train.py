@@ -62,15 +62,27 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
   abstract = jax.eval_shape(init, seed_key)
   shardings = sharding.state_sharding(abstract, mesh)
 
+  tower = (
+    pretrained.load_bert(config.init.text, abstract.params["text_tower"])
+    if config.init.text
+    else None
+  )
+
+  meta = {
+    "config": config_lib.to_dict(config),
+    "tokenizer": tokenize.to_json(),
+    "data": source.digest,
+  }
   checkpointing.remove_unfinished(workdir)
   checkpointer = checkpointing.Checkpointer(workdir)
   first_step = max(checkpointer.all_steps(), default=0)
   if not first_step:
     state = jax.jit(init, out_shardings=shardings)(seed_key)
-    if config.init.text:
-      state = _with_text_tower(state, config.init.text, shardings)
+    if tower is not None:
+      state = _with_text_tower(state, tower, shardings)
+      logging.info("text tower initialised from %s", config.init.text)
   else:
-    _check_same(checkpointer.restore_meta(first_step)["config"], config)
+    _check_same(checkpointer.restore_meta(first_step), meta)
     logging.info("resuming at step %d", first_step)
     state, position = checkpointer.restore(
       first_step,
@@ -81,10 +93,6 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
       ),
     )
     iterator.set_state(position)
-  meta = {
-    "config": config_lib.to_dict(config),
-    "tokenizer": tokenize.to_json(),
-  }
   if jax.process_index() == 0:
     text = json.dumps(meta["config"], indent=2) + "\n"
     (workdir / "config.json").write_text(text, "utf-8")
@@ -122,17 +130,21 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
     if step == first_step + 1:
       clock, clock_step = time.monotonic(), step  # leaves compilation out
 
-    if step % every.log_every == 0 or last or scalars:
+    save = step % every.checkpoint_every == 0 or last
+    if step % every.log_every == 0 or save or scalars:
       metrics = jax.device_get(metrics)
-      if not np.isfinite(metrics["loss"]):
-        raise FloatingPointError(
-          f"loss is {metrics['loss']} at step {step}, expected a finite one"
-        )
+      # Both: the loss is that before the update, the gradient makes the next.
+      for name in ("loss", "grad_norm"):
+        if not np.isfinite(metrics[name]):
+          raise FloatingPointError(
+            f"{name} is {metrics[name]} at step {step}, expected a finite one; "
+            "the last checkpoint is sound"
+          )
       scalars |= {f"train/{name}": value for name, value in metrics.items()}
       scalars["train/learning_rate"] = schedule(step - 1)
-    if step % every.log_every == 0 or last:
-      seconds = (time.monotonic() - clock) / max(step - clock_step, 1)
-      rate = every.batch_size / max(seconds, 1e-9)
+    if (step % every.log_every == 0 or last) and step > clock_step:
+      seconds = (time.monotonic() - clock) / (step - clock_step)
+      rate = every.batch_size / seconds
       scalars["train/pairs_per_second"] = rate
       left = seconds * (every.num_steps - step)
       progress.log(step, float(metrics["loss"]), rate, left)
@@ -143,7 +155,7 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
       clock += time.monotonic() - paused
     if scalars:
       writer.write(step, scalars)
-    if step % every.checkpoint_every == 0 or last:
+    if save:
       checkpointer.save(step, state, iterator.get_state(), meta)
   progress.close()
   writer.close()
@@ -200,14 +212,15 @@ class _Evaluation:
       )
     self._zero_shot = None
     name = config.train.eval_benchmark
-    directory = Path(config.data.data_dir) / name
-    if name and directory.is_dir():
-      self._zero_shot = zero_shot.ZeroShot(
-        dataclasses.replace(registry.find(name), split="validate"), directory
-      )
-    elif name:
-      logging.info("no zero-shot validation: %s is not there", directory)
+    if name:
+      benchmark = dataclasses.replace(registry.find(name), split="validate")
+      directory = Path(config.data.data_dir) / benchmark.dataset
+      if directory.is_dir():
+        self._zero_shot = zero_shot.ZeroShot(benchmark, directory)
+      else:
+        logging.info("no zero-shot validation: %s is not there", directory)
     self._loss = None
+    self._encoder = None
 
   def run(self, model, params) -> dict[str, Any]:
     """Returns the scalars of an evaluation, named valid/..."""
@@ -238,9 +251,13 @@ class _Evaluation:
       for name in names
     }
     if self._zero_shot is not None:
-      encode = encoder.Encoder(model, params, self._tokenize, self._mesh)
+      if self._encoder is None:
+        self._encoder = encoder.Encoder(
+          model, params, self._tokenize, self._mesh
+        )
+      self._encoder.params = params
       summary = zero_shot.summarise(
-        self._zero_shot.run(encode), num_resamples=0
+        self._zero_shot.run(self._encoder), num_resamples=0
       )
       name = self._config.train.eval_benchmark
       macro = summary["macro_auroc"]["value"]
@@ -262,20 +279,24 @@ def _init_state(model, optimizer, max_length, key) -> TrainState:
   )
 
 
-def _with_text_tower(state, name, shardings) -> TrainState:
-  tower = pretrained.load_bert(name, state.params["text_tower"])
+def _with_text_tower(state, tower, shardings) -> TrainState:
   params = dict(state.params)
   params["text_tower"] = jax.tree.map(
     jax.device_put, tower, shardings.params["text_tower"]
   )
-  logging.info("text tower initialised from %s", name)
   return state.replace(params=params)
 
 
-def _check_same(saved: dict, config: config_lib.Config) -> None:
+def _check_same(saved: dict, meta: dict) -> None:
   """Raises ValueError if the checkpoint belongs to another experiment."""
-  old = _flatten(saved)
-  new = _flatten(json.loads(json.dumps(config_lib.to_dict(config))))
+  for name in ("data", "tokenizer"):
+    if saved[name] != meta[name]:
+      raise ValueError(
+        f"workdir holds a checkpoint of other {name}, expected a fresh "
+        "--workdir or what it was trained with"
+      )
+  old = _flatten(saved["config"])
+  new = _flatten(json.loads(json.dumps(meta["config"])))
   changed = [
     f"{name} {old.get(name)!r} -> {new.get(name)!r}"
     for name in sorted(old.keys() | new.keys())

@@ -6,6 +6,7 @@ from typing import Any
 import flax.struct
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 
 @flax.struct.dataclass
@@ -36,6 +37,8 @@ def params_digest(params: Any) -> str:
   for path, leaf in sorted(
     (jax.tree_util.keystr(path), leaf) for path, leaf in leaves
   ):
+    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+      leaf = multihost_utils.process_allgather(leaf, tiled=True)
     array = np.ascontiguousarray(jax.device_get(leaf))
     digest.update(f"{path} {array.dtype} {array.shape}\n".encode())
     digest.update(array.tobytes())

@@ -61,16 +61,20 @@ def compute_losses(
     + config.patch_entropy_weight * patch_entropy
   )
   measured = statistics.similarity_statistics(jax.lax.stop_gradient(sims), mask)
-  uniform = 1.0 if config.normalize_entropy else math.log(sims.shape[2])
-  ceiling = 1.0 if config.normalize_entropy else measured.pop("mean_log_tokens")
+  # What uniform similarities would give: the ceilings of the entropies.
+  log_patches = math.log(max(sims.shape[2], 2))
+  log_tokens = measured.pop("mean_log_tokens")
+  token_ceiling, patch_ceiling, nats = log_patches, log_tokens, 1.0
+  if config.normalize_entropy:
+    token_ceiling, patch_ceiling, nats = 1.0, 1.0, log_patches
   return total, {
     "loss": total,
     "contrastive_loss": contrastive_loss,
     "token_entropy": token_entropy,
     "patch_entropy": patch_entropy,
-    "token_entropy_gap": uniform - token_entropy,
-    "patch_entropy_gap": ceiling - patch_entropy,
-    "effective_patches": jnp.exp(token_entropy),
+    "token_entropy_gap": token_ceiling - token_entropy,
+    "patch_entropy_gap": patch_ceiling - patch_entropy,
+    "effective_patches": jnp.exp(token_entropy * nats),
     "logit_scale": output.logit_scale,
     **measured,
   }

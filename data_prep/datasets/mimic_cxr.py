@@ -13,8 +13,9 @@ _DICOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")
 def plan(source_dir: Path) -> items.Plan:
   """Returns what to convert.
 
-  The official split is kept. The studies of MS-CXR, if its table is there,
-  carry its boxes and are left out of train: they are for testing.
+  The official split is kept. Images of MS-CXR, if its table is there, carry
+  its boxes; a patient of it who is in train is dropped, so that grounding is
+  never measured on anyone trained on.
 
   Args:
     source_dir: holds `files/` and the tables
@@ -35,13 +36,15 @@ def plan(source_dir: Path) -> items.Plan:
   rows = labels.read_table(
     path, ("dicom_id", "subject_id", "study_id", "ViewPosition")
   )
-  study_of = {row["dicom_id"].strip(): row["study_id"].strip() for row in rows}
-  unknown = boxes.keys() - study_of.keys()
+  patient_of = {
+    row["dicom_id"].strip(): row["subject_id"].strip() for row in rows
+  }
+  unknown = boxes.keys() - patient_of.keys()
   if unknown:
     raise ValueError(
       f"{len(unknown)} dicom_id(s) of the MS-CXR table are not in {path.name}"
     )
-  boxed_studies = {study_of[dicom_id] for dicom_id in boxes}
+  boxed_patients = {patient_of[dicom_id] for dicom_id in boxes}
   found = []
   filtered: collections.Counter[str] = collections.Counter()
   for number, row in enumerate(rows, 1):
@@ -62,8 +65,8 @@ def plan(source_dir: Path) -> items.Plan:
     if split is None:
       filtered["split:not_in_split_table"] += 1
       continue
-    if split == "train" and study in boxed_studies:
-      filtered["split:ms_cxr_study_in_train"] += 1
+    if split == "train" and subject in boxed_patients:
+      filtered["split:ms_cxr_patient_in_train"] += 1
       continue
     patient_dir = f"files/p{subject[:2]}/p{subject}"
     report = f"{patient_dir}/s{study}.txt"
@@ -103,7 +106,12 @@ def _read_splits(source_dir: Path) -> dict[str, str]:
         f"table {path.name} row {number} column 'split' is none of train, "
         "validate, test"
       )
-    split_of[row["dicom_id"].strip()] = split
+    dicom_id = row["dicom_id"].strip()
+    if split_of.get(dicom_id, split) != split:
+      raise ValueError(
+        f"table {path.name} row {number} puts an image in a second split"
+      )
+    split_of[dicom_id] = split
   return split_of
 
 

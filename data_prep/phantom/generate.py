@@ -40,8 +40,7 @@ def generate(
 ) -> None:
   """Writes the three trees and `contact_sheet.png` under `output_dir`.
 
-  The tables are written last, so a tree without them is an unfinished one,
-  which the same call completes.
+  The tables are written last: a tree without them is an unfinished one.
 
   Args:
     output_dir: made if absent.
@@ -63,10 +62,10 @@ def generate(
     raise ValueError(f"num_workers is {num_workers}, expected 1 or more")
   for name in _LAYOUTS:
     folder = output_dir / name
-    if [*folder.glob("*.csv*"), *folder.glob("*/*.csv")]:
+    if folder.is_dir() and any(folder.iterdir()):
+      # Of another seed, say: its images would be taken for this one's.
       raise ValueError(
-        f"output_dir already holds the tables of {name}, expected a "
-        "directory without them"
+        f"output_dir already holds files in {name}, expected none"
       )
   rows: dict[str, list] = {name: [] for name in _LAYOUTS}
   for name in _LAYOUTS:

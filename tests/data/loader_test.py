@@ -159,6 +159,17 @@ def test_bad_config(change, words):
     loader.DataConfig(**{"data_dir": "data", **change})
 
 
+def test_one_dataset_with_a_validate_split_is_enough(tmp_path):
+  write_dataset(tmp_path / "a", ["Edema."] * 3)
+  write_dataset(tmp_path / "b", ["Nodule."] * 3)
+  config = loader.DataConfig(data_dir=str(tmp_path), datasets=("a", "b"))
+  with pytest.raises(ValueError, match="no records in split 'validate'"):
+    loader.PairSource(config, "validate")
+  write_dataset(tmp_path / "b", ["Clear."] * 2, split="validate")
+  assert len(loader.PairSource(config, "validate")) == 2
+  assert len(loader.PairSource(config, "train")) == 6
+
+
 def test_bad_directories_are_named(config, tmp_path):
   with pytest.raises(ValueError, match=r"nowhere holds no manifest.json"):
     loader.open_split(tmp_path / "nowhere", "train")

@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+import hashlib
 import itertools
 import json
 import re
@@ -88,7 +89,14 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
       f"{directory} holds no manifest.json, expected the output of "
       "`python -m data_prep`"
     )
-  return json.loads(path.read_text("utf-8"))
+  try:
+    manifest = json.loads(path.read_text("utf-8"))
+    _ = {name: split["records"] for name, split in manifest["splits"].items()}
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise ValueError(
+      f"{path} is malformed, expected what `python -m data_prep` writes"
+    ) from error
+  return manifest
 
 
 def open_split(directory: str | Path, split: str) -> Sequence[bytes]:
@@ -123,15 +131,27 @@ def open_split(directory: str | Path, split: str) -> Sequence[bytes]:
 class PairSource:
   """The records of a split, over all datasets, that have a text.
 
-  Random access to serialised records, as Grain asks of a source.
+  Random access to serialised records, as Grain asks of a source. `digest` is
+  the SHA-256 of the manifests' entries, which hold those of the shards.
   """
 
   def __init__(self, config: DataConfig, split: str):
-    """Scans the texts of the split, and logs how many records have none."""
-    self._sources = [
-      open_split(Path(config.data_dir) / name, split)
-      for name in config.datasets
-    ]
+    """Scans the texts of the split, and logs how many records have none.
+
+    Raises:
+      ValueError: if a dataset is not there or has no training split, no
+        dataset has the split, or no record of it has a text.
+    """
+    directories = [Path(config.data_dir) / name for name in config.datasets]
+    if split != "train":
+      # Small datasets may have nothing to spare for validation.
+      manifests = [read_manifest(directory) for directory in directories]
+      directories = [
+        directory
+        for directory, manifest in zip(directories, manifests, strict=True)
+        if manifest["splits"].get(split, {}).get("records")
+      ] or directories
+    self._sources = [open_split(path, split) for path in directories]
     self._starts = [0, *itertools.accumulate(map(len, self._sources))]
     self._indices = np.array(
       [
@@ -154,8 +174,16 @@ class PairSource:
         f"no {split} record of {config.datasets} has any of the sections "
         f"{config.sections}"
       )
-    # Grain compares it to tell a changed source from the same one.
-    self._repr = f"PairSource({config.datasets}, {split}, {len(self)})"
+    # Of what is read, in order: a resumed run must find the same.
+    self.digest = hashlib.sha256(
+      json.dumps(
+        [
+          [read_manifest(path)["splits"][split] for path in directories],
+          len(self._indices),
+        ],
+        sort_keys=True,
+      ).encode()
+    ).hexdigest()
 
   def __len__(self) -> int:
     return len(self._indices)
@@ -164,9 +192,6 @@ class PairSource:
     place = int(self._indices[index])
     which = bisect.bisect_right(self._starts, place) - 1
     return self._sources[which][place - self._starts[which]]
-
-  def __repr__(self) -> str:
-    return self._repr
 
 
 def train_iterator(

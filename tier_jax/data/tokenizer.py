@@ -34,7 +34,8 @@ class Tokenizer:
       pad_token="[PAD]",  # noqa: S106
     )
     self.max_length = max_length
-    self.vocab_size = backend.get_vocab_size()
+    # Ids may have holes: what counts is the largest.
+    self.vocab_size = 1 + max(backend.get_vocab().values())
 
   @classmethod
   def from_name(cls, name: str, max_length: int) -> "Tokenizer":
@@ -52,7 +53,12 @@ class Tokenizer:
     if path.is_file() and path.suffix == ".txt":
       backend = _word_pieces(path)
     elif path.is_file():
-      backend = tokenizers.Tokenizer.from_file(str(path))
+      try:
+        backend = tokenizers.Tokenizer.from_file(str(path))
+      except Exception as error:  # the library raises nothing narrower
+        raise ValueError(
+          f"data.tokenizer {name!r} is no tokenizer.json: {error}"
+        ) from error
     else:
       backend = _from_hugging_face(name)
     # A vocabulary that failed to load shows up as a handful of specials.

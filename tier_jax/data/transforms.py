@@ -17,9 +17,9 @@ class AugmentConfig:
   """Ranges of the random training transform.
 
   Attributes:
-    min_area, max_area: of the crop, as shares of the image. The released code
-      allows 0.08, where the crop may exclude the finding that the text names;
-      the default is safe.
+    min_area, max_area: of the crop, as shares of the largest crop of its ratio
+      that fits. The released code goes down to 0.08 of the image, where the
+      crop may exclude the finding that the text names; the default is safe.
     min_ratio, max_ratio: width over height of the crop.
     degrees: largest rotation either way.
     shift: largest shift either way, as a share of the side.
@@ -49,9 +49,11 @@ class AugmentConfig:
         "expected 0 < min <= max"
       )
     for field in ("degrees", "shift", "scale", "brightness", "contrast"):
-      if getattr(self, field) < 0:
+      limit = 180 if field == "degrees" else 1
+      if not 0 <= getattr(self, field) < limit:
         raise ValueError(
-          f"augment.{field} is {getattr(self, field)}, expected >= 0"
+          f"augment.{field} is {getattr(self, field)}, expected 0 <= {field} "
+          f"< {limit}"
         )
 
 
@@ -67,11 +69,11 @@ def train_image(
   Source: Palepu and Beam's training transform, with a safer crop.
   """
   height, width = image.shape
-  # The largest crop of the ratio that fits, times the share of the area.
+  # The largest crop of the ratio that fits, shrunk to the share of its area.
   ratio = rng.uniform(config.min_ratio, config.max_ratio)
-  area = rng.uniform(config.min_area, config.max_area) * height * width
-  crop_width = min(np.sqrt(area * ratio), width)
-  crop_height = min(np.sqrt(area / ratio), height)
+  share = np.sqrt(rng.uniform(config.min_area, config.max_area))
+  crop_height = share * min(height, width / ratio)
+  crop_width = crop_height * ratio
   x0 = rng.uniform(0, width - crop_width)
   y0 = rng.uniform(0, height - crop_height)
   angle = np.deg2rad(rng.uniform(-config.degrees, config.degrees))

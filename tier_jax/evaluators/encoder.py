@@ -36,6 +36,7 @@ class Encoder:
   Attributes:
     image_size: side of the square images it takes.
     grid: rows and columns of its patches, which are row-major.
+    params: of the model; others of the same shapes may take their place.
   """
 
   def __init__(
@@ -49,7 +50,7 @@ class Encoder:
     """`batch_size` is rounded up to a multiple of the devices."""
     self.image_size = model.config.image.image_size
     self.grid = model.config.image.grid
-    self._params = params
+    self.params = params
     self._tokenize = tokenize
     self._batch_size = -(-batch_size // mesh.size) * mesh.size
     split = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
@@ -103,6 +104,6 @@ class Encoder:
       batch = [array[start : start + self._batch_size] for array in arrays]
       missing = self._batch_size - len(batch[0])
       batch = [np.concatenate([b, b[:1].repeat(missing, 0)]) for b in batch]
-      outputs = jax.device_get(encode(self._params, *batch))
+      outputs = jax.device_get(encode(self.params, *batch))
       parts.append([out[: self._batch_size - missing] for out in outputs])
     return [np.concatenate(column) for column in zip(*parts, strict=True)]

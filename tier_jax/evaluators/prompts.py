@@ -25,8 +25,8 @@ class Prompts:
 def for_label(label: str) -> Prompts:
   """Returns the sentences for a label, whatever its case and underscores.
 
-  The negative ones are the label's own and the generic normal ones, but for
-  the label `normal`, where those are the positive ones.
+  The negative ones are the label's own and, for findings that a normal chest
+  does not have, the generic normal ones.
 
   Raises:
     ValueError: if the label holds no letter or digit.
@@ -38,8 +38,10 @@ def for_label(label: str) -> Prompts:
     )
   data = _data()
   name = data["aliases"].get(name, name)
-  normal = data["normal"] if name != "normal" else []
   entry = data["findings"].get(name)
+  # A tube, or a label of which nothing is known, may go with a normal chest.
+  sure = entry is not None and name not in data["normal_besides"]
+  normal = data["normal"] if sure else []
   if entry is None:
     phrase = data["phrases"].get(name, name)
     entry = {

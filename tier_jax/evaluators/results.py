@@ -43,6 +43,9 @@ def evaluate(
     What metrics.json holds.
   """
   output_dir.mkdir(parents=True, exist_ok=True)
+  # Of an earlier evaluation: it would speak of scores that are replaced.
+  target = output_dir / "metrics.json"
+  target.unlink(missing_ok=True)
   benchmarks = {}
   for evaluator in evaluators:
     benchmark = evaluator.benchmark
@@ -82,7 +85,10 @@ def evaluate(
     "benchmarks": benchmarks,
   }
   text = json.dumps(metrics, indent=2, allow_nan=False) + "\n"
-  (output_dir / "metrics.json").write_text(text, "utf-8")
+  # Renamed into place, after all that it speaks of.
+  part = target.with_suffix(".part")
+  part.write_text(text, "utf-8")
+  part.replace(target)
   return metrics
 
 

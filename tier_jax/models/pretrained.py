@@ -78,6 +78,11 @@ def bert_config(name: str, base: bert.BertConfig) -> bert.BertConfig:
       f"init.text {name!r} is neither a local directory nor a hub name that "
       f"loads: {str(error).splitlines()[0]}"
     ) from error
+  if loaded.model_type != "bert":
+    raise ValueError(
+      f"init.text {name!r} has model_type {loaded.model_type!r}, expected "
+      "'bert'"
+    )
   kind = getattr(loaded, "position_embedding_type", "absolute")
   if loaded.hidden_act != "gelu" or kind != "absolute":
     raise ValueError(
@@ -109,7 +114,12 @@ def load_bert(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     ValueError: if the file is missing, or lists every key that is unknown,
       missing or of another shape.
   """
-  tensors = safetensors.numpy.load_file(_weights_file(name))
+  try:
+    tensors = safetensors.numpy.load_file(_weights_file(name))
+  except (OSError, safetensors.SafetensorError) as error:
+    raise ValueError(
+      f"init.text {name!r}: its model.safetensors cannot be read: {error}"
+    ) from error
   return _convert(tensors, params, _BERT, _BERT_IGNORED, "bert.", name)
 
 

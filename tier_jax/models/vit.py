@@ -66,6 +66,13 @@ class ViTConfig:
         raise ValueError(
           f"image.{field} is {getattr(self, field)}, expected >= 1 or a variant"
         )
+    for field in ("image_size", "patch_size"):
+      if getattr(self, field) < 1:
+        raise ValueError(
+          f"image.{field} is {getattr(self, field)}, expected >= 1"
+        )
+    if not all(value > 0 for value in self.std):
+      raise ValueError(f"image.std is {self.std}, expected all > 0")
     if self.image_size % self.patch_size:
       raise ValueError(
         f"image.image_size {self.image_size} is not a multiple of "
