@@ -2,8 +2,8 @@
 
 import csv
 import gzip
-import zlib
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO

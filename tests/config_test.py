@@ -96,3 +96,19 @@ def test_missing_key_is_named():
   del values["model"]
   with pytest.raises(ValueError, match="model is missing"):
     config_lib.build(values)
+
+
+@pytest.mark.parametrize(
+  ("change", "words"),
+  [
+    ({"seed": -1}, "seed is -1"),
+    ({"model": {"image": {"patch_size": 0}}}, "image.patch_size is 0"),
+    ({"model": {"image": {"std": (0.2,)}}}, r"image.std is .*expected 3 items"),
+    ({"optim": {"weight_decay": float("nan")}}, "weight_decay is nan"),
+    ({"optim": {"b1": 1.5}}, "optim.b1 is 1.5"),
+    ({"augment": {"scale": 1.0}}, "augment.scale is 1.0"),
+  ],
+)
+def test_numbers_that_would_fail_late_are_refused_early(change, words):
+  with pytest.raises(ValueError, match=words):
+    config_lib.build(smoke(**change))

@@ -80,3 +80,19 @@ def test_what_does_not_load_is_named(tmp_path):
 def test_too_short_a_length_is_refused():
   with pytest.raises(ValueError, match="data.max_length is 2"):
     tokenizer.Tokenizer.from_name("bundled", 2)
+
+
+def test_vocabulary_size_covers_the_largest_id(tmp_path):
+  lines = tokenizer.BUNDLED_VOCABULARY.read_text("utf-8").splitlines()
+  path = tmp_path / "vocab.txt"
+  path.write_text("\n".join([*lines, "", "", "zebra"]))
+  loaded = tokenizer.Tokenizer.from_name(str(path), 8)
+  ids = loaded(["zebra"])["input_ids"]
+  assert ids.max() == len(lines) + 2 == loaded.vocab_size - 1
+
+
+def test_malformed_tokenizer_json_is_named(tmp_path):
+  path = tmp_path / "tokenizer.json"
+  path.write_text("{")
+  with pytest.raises(ValueError, match=r"tokenizer.json' is no tokenizer.json"):
+    tokenizer.Tokenizer.from_name(str(path), 8)

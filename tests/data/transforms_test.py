@@ -107,3 +107,18 @@ def test_eval_boxes_follow_the_image():
 def test_bad_config(change, words):
   with pytest.raises(ValueError, match=words):
     transforms.AugmentConfig(**change)
+
+
+@pytest.mark.parametrize("shape", [(256, 320), (768, 256), (300, 300)])
+def test_crop_keeps_its_ratio_and_its_share(shape):
+  # On a ramp, the values at the crop's edges tell how wide it is.
+  config = dataclasses.replace(
+    STILL, min_area=0.6, max_area=0.6, min_ratio=0.9, max_ratio=0.9
+  )
+  ramp = np.tile(np.linspace(0, 255, shape[1]), (shape[0], 1))
+  got = transforms.train_image(
+    ramp.astype(np.uint8), 64, config, np.random.default_rng(0)
+  )
+  kept = (int(got[32, -1]) - int(got[32, 0])) / 255 * shape[1]
+  want = np.sqrt(0.6) * min(shape[1], shape[0] * 0.9)
+  assert abs(kept - want) < 0.03 * shape[1]

@@ -118,3 +118,23 @@ def test_unusable_xml(tmp_path, data, reason):
   path.write_bytes(data)
   with pytest.raises(rejects.RejectError, match=reason):
     reports.read_xml(path)
+
+
+def test_headings_of_parts_stay_in_the_text():
+  text = (
+    " FINDINGS:\n LUNGS: Clear.\n HEART: Enlarged.\n\n"
+    " IMPRESSION:\n 1. Small effusion.\n PNEUMOTHORAX: None.\n"
+    " RECOMMENDATION(S): CT.\n NOTIFICATION: By phone.\n"
+  )
+  got = reports.parse_report(text)
+  assert got["findings"] == "LUNGS: Clear. HEART: Enlarged."
+  assert got["impression"].startswith("1. Small effusion. PNEUMOTHORAX: None.")
+  assert "phone" not in got["impression"]
+
+
+def test_a_body_without_heading_is_not_the_indication():
+  text = " INDICATION:\n\n Cough.\n\n The lungs are clear.\n"
+  assert reports.parse_report(text) == {
+    "indication": "Cough.",
+    "": "The lungs are clear.",
+  }

@@ -137,3 +137,18 @@ def test_dropout_needs_its_key_and_acts_only_in_training():
 def test_bad_config(change, words):
   with pytest.raises(ValueError, match=words):
     bert.BertConfig(**change)
+
+
+def test_another_architecture_is_refused(tmp_path):
+  (tmp_path / "config.json").write_text(
+    json.dumps({**reference.CONFIG, "model_type": "roberta"})
+  )
+  with pytest.raises(ValueError, match="model_type 'roberta', expected 'bert'"):
+    pretrained.bert_config(str(tmp_path), bert.BertConfig())
+
+
+def test_truncated_weights_are_named(directory, tmp_path):
+  whole = (directory / "model.safetensors").read_bytes()
+  (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+  with pytest.raises(ValueError, match=r"model.safetensors cannot be read"):
+    pretrained.load_bert(str(tmp_path), {})

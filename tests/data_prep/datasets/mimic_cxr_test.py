@@ -101,12 +101,12 @@ def test_build_reads_reports_in_either_place(raw, tmp_path_factory):
   assert manifest["notes"] == {}
 
 
-def test_ms_cxr_studies_leave_train_and_bring_boxes(raw):
+def test_ms_cxr_patients_leave_train_and_bring_boxes(raw):
   write_boxes(raw, "a" * 8)
   plan = mimic_cxr.plan(raw)
   # Both images of the study go, the other patient's stays.
   assert [item.split for item in plan.items] == ["train", "validate", "test"]
-  assert plan.filtered == {"split:ms_cxr_study_in_train": 2}
+  assert plan.filtered == {"split:ms_cxr_patient_in_train": 2}
   write_boxes(raw, "e" * 8)
   plan = mimic_cxr.plan(raw)
   assert len(plan.items) == 5

@@ -2,8 +2,8 @@
 
 Bustos et al., PadChest, Medical Image Analysis 2020. data_prep puts the rows of
 method "Physician" (39,053 images) in the split `test` and drops those whose
-label cell is blank or unreadable, or whose projection is EXCLUDE, so a label that a record does not list is
-absent from the image.
+label cell is blank or unreadable or whose projection is EXCLUDE: a label that a
+record does not list is absent from the image.
 
 Labels: all that stand on more than 50 of those images, which is the bound of
 Tiu et al., Nature Biomedical Engineering 2022, but for `exclude`; counted in
