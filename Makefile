@@ -39,7 +39,7 @@ STAMPS := $(DEMO)/stamps
 DATA_CODE := $(shell find data_prep -name '*.py' -not -path '*/phantom/*') tier_jax/data/records.py
 TRAIN_CODE := $(shell find tier_jax -name '*.py' -not -path '*/evaluators/*' -not -name inference.py) tier_jax/data/vocab.txt configs/demo.py launch/train.py
 EVAL_CODE := $(shell find tier_jax/evaluators -type f -not -name '*.pyc') tier_jax/inference.py launch/eval.py
-NUM_PATIENTS := 4000
+NUM_PATIENTS := 3800
 
 demo: $(STAMPS)/evaluated_tier $(STAMPS)/evaluated_plain
 	@$(BIN)/python launch/report.py --workdirs=tier=$(DEMO)/tier,plain=$(DEMO)/plain --output=$(DEMO)/report.html

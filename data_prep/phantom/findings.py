@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 SEVERITIES = ("mild", "moderate", "severe")
-SEVERITY_WEIGHTS = (0.18, 0.41, 0.41)
+SEVERITY_WEIGHTS = (0.14, 0.40, 0.46)
 
 # Patients come in kinds, so that what goes together in life does so here.
 # kind: (share of studies, {finding: chance in that kind})
@@ -31,8 +31,8 @@ KINDS = {
     0.21,
     {
       "consolidation": 0.85,
-      "effusion": 0.30,
-      "atelectasis": 0.20,
+      "effusion": 0.24,
+      "atelectasis": 0.12,
       "edema": 0.10,
       "cardiomegaly": 0.10,
       "devices": 0.20,
@@ -86,7 +86,7 @@ LOOKS = {
     ((0.56, 0.60), (0.60, 0.66), (0.66, 0.74)), ((0.0, 0.0),) * 3
   ),
   "effusion": Look(
-    ((0.18, 0.25), (0.26, 0.36), (0.37, 0.50)),
+    ((0.24, 0.31), (0.32, 0.42), (0.44, 0.58)),
     ((0.80, 0.95), (0.90, 1.0), (0.95, 1.05)),
   ),
   "consolidation": Look(
@@ -172,7 +172,7 @@ def draw_study(rng: np.random.Generator) -> tuple[Finding, ...]:
 def draw_finding(
   name: str, rng: np.random.Generator, severity: str | None = None
 ) -> list[Finding]:
-  """Returns one finding called `name`, or two to four devices' worth of it."""
+  """Returns one finding called `name`, or one to three devices."""
   if name == "devices":
     count = rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1])
     forms = rng.choice(
@@ -183,7 +183,7 @@ def draw_finding(
     severity = str(rng.choice(SEVERITIES, p=SEVERITY_WEIGHTS))
   form = ""
   if name == "atelectasis":
-    form = "plate" if rng.random() < 0.55 else "volume loss"
+    form = "plate" if rng.random() < 0.75 else "volume loss"
   return [_draw(name, form, severity, rng)]
 
 
@@ -199,7 +199,7 @@ def _draw(
   elif name == "effusion":
     side = "both" if rng.random() < 0.35 else one
   elif name in ("consolidation", "nodule"):
-    zone = str(rng.choice(["upper", "mid", "lower"], p=[0.28, 0.30, 0.42]))
+    zone = str(rng.choice(["upper", "mid", "lower"], p=[0.34, 0.36, 0.30]))
     if name == "consolidation" and rng.random() < 0.1:
       side = "both"
   elif name == "atelectasis":

@@ -176,7 +176,7 @@ def _atelectasis(
   lung = layers.lungs[side]
   if finding.form == "plate":
     shape = np.zeros(canvas.shape, np.float32)
-    for number in range(int(rng.integers(1, 4))):
+    for number in range(int(rng.integers(2, 4))):
       length = size * rng.uniform(0.7, 1.1)
       tilt = side * rng.uniform(-0.15, 0.45)
       cx = x + rng.normal(0, 0.02)
@@ -185,14 +185,14 @@ def _atelectasis(
       middle = np.array([cx, cy])
       sag = np.array([0, rng.normal(0, 0.008)])
       line = canvas_lib.curve([middle - half, middle + sag, middle + half], 10)
-      band = canvas.stroke([line], rng.uniform(0.016, 0.028))
+      band = canvas.stroke([line], rng.uniform(0.022, 0.034))
       band = canvas.blur(band.astype(np.float32) / 255, 0.005)
       # It thins out to its ends.
       reach = 0.40 * length
       band *= np.minimum(1, 1.5 * canvas.spot(cx, cy, reach, reach))
       shape = np.maximum(shape, band)
     # Haze about the bands, where air is short too.
-    shape = shape + 0.45 * canvas.spot(x, y, 0.35 * size, 0.05)
+    shape = shape + 0.3 * canvas.spot(x, y, 0.35 * size, 0.05)
   elif finding.zone == "upper":
     # The lobe folds up against the mediastinum under a sharp, hollow edge.
     level = anatomy.apex + 0.75 * size
