@@ -9,9 +9,9 @@ report.html. Model and configuration come from the checkpoint alone.
 import sys
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from tier_jax import inference
+from tier_jax import inference, metric_writer
 from tier_jax.evaluators import heatmaps, report, results, zero_shot
 from tier_jax.evaluators.benchmarks import registry
 
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
   """Checks the benchmarks, then scores them."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
-  logging.set_verbosity(logging.WARNING)  # restoring is chatty
+  metric_writer.log_plainly()
   try:
     if not _BENCHMARK.value:
       raise ValueError("--benchmark is empty, expected e.g. chexpert,padchest")
@@ -52,7 +52,6 @@ def main(argv: list[str]) -> None:
     ]
   except ValueError as error:
     sys.exit(f"error: {error}")
-  logging.set_verbosity(logging.INFO)
   output_dir = Path(_OUTPUT_DIR.value or _WORKDIR.value)
   results.evaluate(
     evaluators,

@@ -28,7 +28,8 @@ def main(argv):
     config = config_lib.build(_CONFIG.value)
     train.train_and_evaluate(config, _WORKDIR.value or "")
   except ValueError as error:
-    # Bad input: the message says it all, a stack would bury it.
+    # Bad input: the message says it all, a stack would bury it; --verbosity=1
+    # shows it.
     logging.debug("", exc_info=True)
     sys.exit(f"error: {error}")
 

@@ -21,7 +21,7 @@ def log_plainly() -> None:
   Checkpointing alone writes some thirty lines a step at the same level.
   """
   root = str(Path(__file__).parent)
-  logging.set_verbosity(logging.INFO)
+  logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
   handler = logging.get_absl_handler()
   handler.setFormatter(std_logging.Formatter("%(message)s"))
   handler.addFilter(

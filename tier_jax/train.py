@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from clu import parameter_overview
+from flax import traverse_util
 
 from tier_jax import checkpointing, metric_writer, optim, sharding, train_step
 from tier_jax import config as config_lib
@@ -295,8 +296,10 @@ def _check_same(saved: dict, meta: dict) -> None:
         f"workdir holds a checkpoint of other {name}, expected a fresh "
         "--workdir or what it was trained with"
       )
-  old = _flatten(saved["config"])
-  new = _flatten(json.loads(json.dumps(meta["config"])))
+  old, new = (
+    traverse_util.flatten_dict(config, sep=".")
+    for config in (saved["config"], json.loads(json.dumps(meta["config"])))
+  )
   changed = [
     f"{name} {old.get(name)!r} -> {new.get(name)!r}"
     for name in sorted(old.keys() | new.keys())
@@ -309,13 +312,3 @@ def _check_same(saved: dict, meta: dict) -> None:
       "workdir holds the checkpoint of another config, expected a fresh "
       "--workdir or the same config; changed: " + "; ".join(changed)
     )
-
-
-def _flatten(tree: dict, prefix: str = "") -> dict[str, Any]:
-  flat = {}
-  for name, value in tree.items():
-    if isinstance(value, dict):
-      flat |= _flatten(value, f"{prefix}{name}.")
-    else:
-      flat[prefix + name] = value
-  return flat

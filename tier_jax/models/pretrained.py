@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from flax import traverse_util
 
 from tier_jax.models import bert
 
@@ -136,7 +137,7 @@ def _weights_file(name: str) -> Path:
 
 def _convert(tensors, params, table, ignored, prefix, name):
   """Returns the nested tree that the table makes of the tensors."""
-  wanted = _flatten(params)
+  wanted: dict[str, Any] = traverse_util.flatten_dict(dict(params), sep=".")  # pyright: ignore
   found, problems = {}, []
   for key, tensor in tensors.items():
     short = key.removeprefix(prefix)
@@ -159,21 +160,4 @@ def _convert(tensors, params, table, ignored, prefix, name):
     raise ValueError(
       f"weights of {name!r} do not fit:\n  " + "\n  ".join(sorted(problems))
     )
-  tree = {}
-  for path, value in found.items():
-    *parents, last = path.split(".")
-    node = tree
-    for parent in parents:
-      node = node.setdefault(parent, {})
-    node[last] = value
-  return tree
-
-
-def _flatten(tree, prefix=""):
-  flat = {}
-  for name, value in tree.items():
-    if isinstance(value, Mapping):
-      flat |= _flatten(value, f"{prefix}{name}.")
-    else:
-      flat[prefix + name] = value
-  return flat
+  return traverse_util.unflatten_dict(found, sep=".")
