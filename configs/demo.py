@@ -66,10 +66,10 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   }
   config.train = {
     "batch_size": 64,
-    "num_steps": 1000,
+    "num_steps": 1300,
     "log_every": 25,
-    "eval_every": 250,
-    "checkpoint_every": 250,
+    "eval_every": 325,
+    "checkpoint_every": 325,
     "diagnostics_every": 200,
     "eval_batch_size": 64,
     "eval_benchmark": "chexpert",

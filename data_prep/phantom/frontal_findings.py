@@ -185,7 +185,7 @@ def _atelectasis(
       middle = np.array([cx, cy])
       sag = np.array([0, rng.normal(0, 0.008)])
       line = canvas_lib.curve([middle - half, middle + sag, middle + half], 10)
-      band = canvas.stroke([line], rng.uniform(0.022, 0.034))
+      band = canvas.stroke([line], rng.uniform(0.026, 0.040))
       band = canvas.blur(band.astype(np.float32) / 255, 0.005)
       # It thins out to its ends.
       reach = 0.40 * length

@@ -6,7 +6,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_prep.phantom import findings as findings_lib
 from data_prep.phantom import patients, tables
 
 _COLUMNS = (
@@ -74,7 +73,6 @@ _NAMES = {
   "nasogastric tube": ("NSG tube", "", "sond nasogastr"),
   "chest tube": ("chest drain tube", "C0008034", "tub drenaj toracic"),
 }
-_BLUNT = ("costophrenic angle blunting", "C0742855", "pinzamient sen costofren")
 _SIDES = {
   "left": ("loc left", "C0443246", "izquierd"),
   "right": ("loc right", "C0444532", "derech"),
@@ -190,7 +188,7 @@ def _read(
   place_codes: list[str] = []
   words: list[str] = []
   for finding in study.findings:
-    label, code, stem = _name(finding, rng)
+    label, code, stem = _NAMES[finding.form or finding.name]
     side = _SIDES.get(finding.side)
     labels.append(label)
     sentences.append([label, *([side[0]] if side else [])])
@@ -209,10 +207,6 @@ def _read(
   if not study.findings:
     labels, sentences = ["normal"], [["normal"]]
     words = [_NORMAL[int(rng.integers(len(_NORMAL)))]]
-  elif study.number and rng.random() < 0.3:
-    labels.append("unchanged")
-    sentences.append(["unchanged"])
-    words.append("sin cambi relev respect estudi previ .")
   labels, places = list(dict.fromkeys(labels)), list(dict.fromkeys(places))
   # The real table has stray blanks before some labels.
   labels = [f" {name}" if rng.random() < 0.15 else name for name in labels]
@@ -224,15 +218,6 @@ def _read(
     _codes(place_codes),
     " ".join(words),
   )
-
-
-def _name(
-  finding: findings_lib.Finding, rng: np.random.Generator
-) -> tuple[str, str, str]:
-  small = finding.name == "effusion" and finding.severity == "mild"
-  if small and rng.random() < 0.5:
-    return _BLUNT
-  return _NAMES[finding.form or finding.name]
 
 
 def _codes(codes: list[str]) -> str:

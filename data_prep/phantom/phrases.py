@@ -194,6 +194,9 @@ UNCERTAIN = {
 
 # (sentence, the findings that it denies)
 ABSENT = (
+  ("No support devices.", ("devices",)),
+  ("No lines or tubes are seen.", ("devices",)),
+  ("There is no pacemaker, line or tube.", ("devices",)),
   ("No pleural effusion.", ("effusion",)),
   ("There is no pleural effusion.", ("effusion",)),
   (

@@ -17,7 +17,7 @@ _WORDS = {
   "Pneumothorax": "pneumothora",
   "Lung Lesion": "nodule|nodular",
   "Support Devices": "tube|line is|line tip|catheter|pacemaker|picc"
-  "|central line",
+  "|central line|support devices|lines or tubes",
 }
 _DENIED = re.compile(r"\b(no|without)\b")
 _UNSURE = re.compile(r"\b(may|possible|cannot be excluded|suspected)\b")
