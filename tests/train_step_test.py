@@ -17,7 +17,7 @@ from tier_jax.train_state import TrainState
 CONFIG = dual_encoder.DualEncoderConfig(
   vit.ViTConfig(16, 4, width=64, depth=1, num_heads=2, mlp_dim=256),
   bert.BertConfig(256, 64, 1, 2, 256, 12),
-  embed_dim=32,
+  embed_dim=128,
 )
 MODEL = dual_encoder.DualEncoder(CONFIG)
 PENALTIES = entropy.EntropyConfig(
