@@ -48,6 +48,7 @@ def test_maps_are_the_cosines_of_tokens_and_patches(tmp_path):
   )
   # The crop of 40 x 32 keeps 28 x 28 about the centre: (2, 6) is its corner.
   assert maps.box_image.tolist() == [0, 1, 2, 3]
+  # Half a pixel: the crop starts at a whole one.
   np.testing.assert_allclose(maps.boxes[0], [0, 2.3, 4.6, 8.0], atol=0.5)
 
 

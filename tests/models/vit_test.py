@@ -88,6 +88,7 @@ def test_variants_have_the_published_sizes(
     )
   )
   count = sum(leaf.size for leaf in jax.tree.leaves(params))
+  # The papers round to a tenth of a million.
   np.testing.assert_allclose(count / 1e6, millions, atol=0.1)
 
 
