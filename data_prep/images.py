@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from data_prep import dicom, rejects, windowing
+from data_prep import dicom, rejects
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 SUFFIXES = (*DICOM_SUFFIXES, ".png", ".jpg", ".jpeg")
@@ -16,30 +16,39 @@ _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 _SIXTEEN_BIT_MODES = ("I", "I;16", "I;16B")
 
 
-def read_image(path: Path, notes: list[str] | None = None) -> np.ndarray:
+def read_image(
+  path: Path, notes: list[str] | None = None, recipe: str = "voi"
+) -> np.ndarray:
   """Returns the picture in a DICOM, PNG or JPEG file as (H, W) uint8.
 
-  Eight-bit files are taken as they are, colour by its luma and without its
-  alpha. Sixteen bits are scaled as a DICOM without a window is.
+  Eight-bit files are taken as they are, whatever the recipe: someone has made
+  them to be looked at. Colour is read by its luma and without its alpha.
+  Sixteen bits are scaled as a DICOM's that has no window and is MONOCHROME2.
 
   Args:
     path: the file; its first bytes, not its name, decide what it is.
     notes: gets the reason appended when a window was made up.
+    recipe: one of `dicom.RECIPES`.
 
   Raises:
     rejects.RejectError: if it is no such file, too large, or does not decode
       whole.
+    ValueError: if there is no such recipe.
   """
-  with path.open("rb") as handle:
-    start = handle.read(132)
+  try:
+    with path.open("rb") as handle:
+      start = handle.read(132)
+    size = path.stat().st_size
+  except OSError as error:
+    raise rejects.RejectError("image:cannot_be_opened") from error
   if start[128:] == b"DICM" or path.suffix.lower() in DICOM_SUFFIXES:
-    return dicom.read_image(path, notes)
-  if path.stat().st_size > dicom.MAX_BYTES:
+    return dicom.read_image(path, notes, recipe)
+  if size > dicom.MAX_BYTES:
     raise rejects.RejectError("image:too_large")
   with warnings.catch_warnings():
     # Pillow's own limit is lower than ours, and would only warn.
     warnings.simplefilter("ignore")
-    return _read_raster(path, [] if notes is None else notes)
+    return _read_raster(path, [] if notes is None else notes, recipe)
 
 
 def shrink(image: np.ndarray, short_side: int) -> np.ndarray:
@@ -59,7 +68,7 @@ def shrink(image: np.ndarray, short_side: int) -> np.ndarray:
   return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _read_raster(path: Path, notes: list[str]) -> np.ndarray:
+def _read_raster(path: Path, notes: list[str], recipe: str) -> np.ndarray:
   try:
     picture = Image.open(path, formats=("PNG", "JPEG"))
   except Exception as error:
@@ -85,8 +94,6 @@ def _read_raster(path: Path, notes: list[str]) -> np.ndarray:
     raise rejects.RejectError("image:constant")
   if image.dtype == np.uint8:
     return image
-  notes.append("window:absent")
-  limits = windowing.percentile_limits(windowing.subsample(image))
-  if limits[0] == limits[1]:
-    limits = float(image.min()), float(image.max())
-  return windowing.to_uint8(windowing.apply_limits(image, *limits))
+  if image.min() < 0 or image.max() > 2**16 - 1:
+    raise rejects.RejectError("image:mode")
+  return dicom.render(image.astype(np.uint16, copy=False), notes, recipe)

@@ -1,22 +1,15 @@
-import csv
-import hashlib
-import warnings
+from pathlib import Path
 
+import imagecodecs
 import numpy as np
-import pydicom
+import pydicom.data
 import pytest
-from pydicom import pixels, uid
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from data_prep import dicom, rejects
-
-LOSSLESS = [
-  uid.ExplicitVRLittleEndian,
-  uid.ImplicitVRLittleEndian,
-  uid.RLELossless,
-  uid.JPEG2000Lossless,
-]
+from tests.data_prep import dicom_files
 
 
 def ramp(bits: int, signed: bool = False) -> np.ndarray:
@@ -28,13 +21,11 @@ def ramp(bits: int, signed: bool = False) -> np.ndarray:
   return values.astype(np.int16 if signed else np.uint16)
 
 
-def expected_window(stored, center, width, function="LINEAR"):
+def expected_window(stored, center, width):
   """The standard's formula, value by value."""
   grey = np.empty(stored.shape)
   for place, x in np.ndenumerate(stored.astype(float)):
-    if function == "SIGMOID":
-      y = 1 / (1 + np.exp(-4 * (x - center) / width))
-    elif x <= center - 0.5 - (width - 1) / 2:
+    if x <= center - 0.5 - (width - 1) / 2:
       y = 0
     elif x > center - 0.5 + (width - 1) / 2:
       y = 1
@@ -42,52 +33,6 @@ def expected_window(stored, center, width, function="LINEAR"):
       y = (x - (center - 0.5)) / (width - 1) + 0.5
     grey[place] = y
   return np.rint(grey * 255).astype(np.uint8)
-
-
-@pytest.mark.parametrize("syntax", LOSSLESS)
-@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
-@pytest.mark.parametrize(
-  ("bits", "signed"), [(8, False), (12, False), (16, False), (12, True)]
-)
-@pytest.mark.parametrize("voi", ["one", "two", "sigmoid", "none"])
-def test_golden_pixels(
-  tmp_path, write_dicom, syntax, photometric, bits, signed, voi
-):
-  stored = ramp(bits, signed)
-  center = 0.4 * 2**bits - signed * 2 ** (bits - 1)
-  width = 0.5 * 2**bits
-  tags: dict = {}
-  if voi != "none":
-    tags = {"WindowCenter": center, "WindowWidth": width}
-  if voi == "two":
-    tags = {"WindowCenter": [center, 1], "WindowWidth": [width, 7]}
-  if voi == "sigmoid":
-    tags["VOILUTFunction"] = "SIGMOID"
-  path = write_dicom(
-    tmp_path / "a.dcm",
-    stored,
-    bits=bits,
-    photometric=photometric,
-    syntax=syntax,
-    **tags,
-  )
-  notes = []
-  image = dicom.read_image(path, notes)
-  if voi == "none":
-    low, high = np.percentile(stored[::4, ::4], (0.5, 99.5))
-    unit = np.clip((stored - low) / (high - low), 0, 1)
-    expected = np.rint(unit * 255).astype(np.uint8)
-    assert notes == ["window:absent"]
-  else:
-    function = "SIGMOID" if voi == "sigmoid" else "LINEAR"
-    expected = expected_window(stored, center, width, function)
-    assert notes == []
-  if photometric == "MONOCHROME1":
-    expected = 255 - expected
-  # Turning over before rounding and after differ by one where it is a half.
-  assert np.abs(image.astype(int) - expected).max() <= 1
-  assert (image == expected).mean() > 0.99
-  assert image.dtype == np.uint8
 
 
 def test_rescale_comes_before_the_window(tmp_path, write_dicom):
@@ -153,22 +98,13 @@ def test_bad_window_gives_way_and_is_noted(tmp_path, write_dicom, tags, reason):
     ({"BitsStored": 1}, "dicom:bits"),
     ({"BitsStored": 17}, "dicom:bits"),
     ({"BurnedInAnnotation": "YES"}, "dicom:burned_in_annotation"),
-    ({"Rows": 64}, "dicom:pixels"),
+    ({"Rows": 64}, "dicom:truncated"),
+    ({"HighBit": 15}, "dicom:high_bit"),
   ],
 )
 def test_header_is_checked_first(tmp_path, write_dicom, tags, reason):
   path = write_dicom(tmp_path / "a.dcm", ramp(12), **tags)
   with pytest.raises(rejects.RejectError, match=f"^{reason}$"):
-    dicom.read_image(path)
-
-
-def test_deflated_is_refused_before_parsing(tmp_path, write_dicom):
-  path = write_dicom(tmp_path / "a.dcm", ramp(12))
-  dataset = pydicom.dcmread(path)
-  syntax = uid.DeflatedExplicitVRLittleEndian
-  dataset.file_meta.TransferSyntaxUID = syntax
-  dataset.save_as(path)
-  with pytest.raises(rejects.RejectError, match="dicom:transfer_syntax"):
     dicom.read_image(path)
 
 
@@ -186,50 +122,124 @@ def test_constant_picture_is_refused(tmp_path, write_dicom):
     dicom.read_image(path)
 
 
-def test_mutated_files_are_read_or_rejected(tmp_path, write_dicom):
-  rng = np.random.default_rng(5)
-  whole = write_dicom(
-    tmp_path / "a.dcm", ramp(12), syntax=uid.RLELossless
-  ).read_bytes()
-  path = tmp_path / "b.dcm"
-  for _ in range(200):
-    data = bytearray(whole)
-    for place in rng.integers(128, len(data), 3):
-      data[place] ^= 1 << int(rng.integers(8))
-    path.write_bytes(data[: rng.integers(len(data) // 2, len(data) + 1)])
-    try:
-      image = dicom.read_image(path)
-    except rejects.RejectError:
-      continue
-    assert image.dtype == np.uint8
-    assert image.ndim == 2
+def test_bits_above_bits_stored_mean_nothing(tmp_path, write_dicom):
+  stored = ramp(12)
+  overlaid = stored | (np.arange(1024).reshape(32, 32) % 16 << 12)
+  window = {"WindowCenter": 2000, "WindowWidth": 3000}
+  images = []
+  for name, pixels in (("a.dcm", stored), ("b.dcm", overlaid)):
+    path = write_dicom(tmp_path / name, pixels.astype(np.uint16), **window)
+    images.append(dicom.read_image(path))
+  np.testing.assert_array_equal(*images)
 
 
-def _manifest(shared_dir):
-  with (shared_dir / "dicom" / "manifest.csv").open() as handle:
-    return list(csv.DictReader(handle))
+@pytest.mark.parametrize("representation", [0, 1])
+def test_signs_are_the_headers_not_the_codestreams(tmp_path, representation):
+  """JPEG 2000 has signs of its own, and files in which the two differ exist."""
+  stored = ramp(13, signed=True)
+  stream = imagecodecs.jpeg2k_encode(
+    stored, level=0, codecformat="j2k", reversible=True, bitspersample=13
+  )
+  path = tmp_path / "a.dcm"
+  path.write_bytes(
+    dicom_files.make(
+      stored,
+      bits=13,
+      syntax=uid.JPEG2000Lossless,
+      pixel_element=dicom_files.encapsulate(stream),
+      PixelRepresentation=representation,
+    )
+  )
+  read = dicom.read_stored(path, [])
+  values = read.values[read.pixels & (2**13 - 1)]
+  np.testing.assert_array_equal(
+    values, stored if representation else stored.astype(int) & (2**13 - 1)
+  )
 
 
-def test_real_files_decode_to_their_digests(shared_dir):
-  checked = 0
-  for row in _manifest(shared_dir):
-    path = shared_dir / "dicom" / row["file"]
-    try:
-      image = dicom.read_image(path)
-    except rejects.RejectError:
-      # The one that decodes and is still refused is in colour.
-      assert row["decode_error"] or row["photometric"] == "RGB"
-      continue
-    assert image.shape == (int(row["rows"]), int(row["columns"]))
-    assert np.ptp(image) > 100, row["file"]
-    syntax = uid.UID(row["transfer_syntax_uid"])
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore")
-      stored = pixels.pixel_array(path, decoding_plugin=dicom.PLUGINS[syntax])
-    digest = hashlib.sha256(stored.astype("<i4").tobytes()).hexdigest()
-    assert digest == row["decoded_sha256"], row["file"]
-    checked += 1
-  assert checked == 17
+def test_lossy_overshoot_is_not_cut(tmp_path):
+  """12-bit JPEG of 10-bit pixels decodes to a little more than 1023."""
+  stored = np.full((16, 16), 1023, np.uint16)
+  stored[:, :3] = 700
+  stream = dicom_files.compress(stored + 4, 12, uid.JPEGExtended12Bit)
+  path = tmp_path / "a.dcm"
+  path.write_bytes(
+    dicom_files.make(
+      stored,
+      bits=10,
+      syntax=uid.JPEGExtended12Bit,
+      pixel_element=dicom_files.encapsulate(stream),
+      WindowCenter=512,
+      WindowWidth=1024,
+    )
+  )
+  assert dicom.read_stored(path, []).pixels.max() > 1023
+  assert (dicom.read_image(path)[:, 4:] == 255).all()
+
+
+def test_twelve_bit_jpeg_agrees_with_another_decoder():
+  """Every 100th row and 25th column, as libjpeg of Thomas Richter reads it."""
+  path = Path(pydicom.data.__file__).parent / "test_files" / "JPGExtended.dcm"
+  pixels = dicom.read_stored(path, []).pixels
+  reference = np.array(
+    [
+      [1, 1, 1, 37, 59, 0, 1, 1],
+      [2, 38, 12, 27, 92, 35, 56, 38],
+      [15, 15, 39, 43, 57, 41, 29, 15],
+      [3, 16, 29, 54, 49, 51, 28, 15],
+      [1, 22, 25, 18, 11, 22, 28, 7],
+      [1, 36, 34, 11, 6, 40, 8, 1],
+      [1, 1, 37, 1, 1, 34, 1, 1],
+      [1, 1, 47, 17, 43, 6, 1, 1],
+    ]
+  )
+  assert np.abs(pixels[100:900:100, 40:240:25] - reference).max() <= 1
+
+
+def test_unknown_recipe_is_an_error(tmp_path, write_dicom):
+  path = write_dicom(tmp_path / "a.dcm", ramp(12))
+  with pytest.raises(ValueError, match="recipe 'viridis' is none of voi"):
+    dicom.read_image(path, recipe="viridis")
+
+
+@pytest.mark.parametrize("size", [3, 100, 4097])
+def test_trailing_bytes(tmp_path, size):
+  stored = ramp(12)
+  data = stored.tobytes() + bytes(size)
+  path = tmp_path / "a.dcm"
+  path.write_bytes(
+    dicom_files.make(
+      stored,
+      pixel_element=dicom_files.element("PixelData", data, vr="OW"),
+    )
+  )
+  notes = []
+  if size < stored.nbytes // 2 * 2:
+    dicom.read_image(path, notes)
+    assert "dicom:padded" in notes
+  else:
+    with pytest.raises(rejects.RejectError, match="^dicom:frames$"):
+      dicom.read_image(path)
+
+
+def test_words_of_two_pixels_in_big_endian(tmp_path):
+  """Bytes in words: PS3.5 8.1.1 swaps each pair in a big-endian file."""
+  stored = ramp(8).astype(np.uint8)[:, :31]  # an odd number, padded
+  swapped = np.append(stored[:31].ravel(), np.uint8(0))
+  swapped = swapped.reshape(-1, 2)[:, ::-1]
+  path = tmp_path / "a.dcm"
+  path.write_bytes(
+    dicom_files.make(
+      stored[:31],
+      bits=8,
+      syntax=uid.ExplicitVRBigEndian,
+      pixel_element=dicom_files.element(
+        "PixelData", swapped.tobytes(), vr="OW", order=">"
+      ),
+    )
+  )
+  read = dicom.read_stored(path, [])
+  np.testing.assert_array_equal(read.pixels, stored[:31])
 
 
 def test_useless_window_of_a_real_file_is_noted(shared_dir):

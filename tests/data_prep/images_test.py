@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -32,6 +33,22 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, top):
   expected = np.clip((stored - low) / (high - low), 0, 1) * 255
   np.testing.assert_array_equal(image, np.rint(expected).astype(np.uint8))
   assert notes == ["window:absent"]
+
+
+@pytest.mark.parametrize("recipe", ["mimic_jpg", "chexpert"])
+def test_recipe_is_applied_to_sixteen_bits_only(tmp_path, picture, recipe):
+  path = tmp_path / "a.png"
+  Image.fromarray(picture).save(path)
+  np.testing.assert_array_equal(images.read_image(path, None, recipe), picture)
+  stored = picture.astype(np.uint16) * 100 + 5000
+  Image.fromarray(stored).save(path)
+  low = stored.min() if recipe == "mimic_jpg" else 0
+  scaled = (stored - low) / (stored.max() - low) * 255
+  scaled = scaled if recipe == "mimic_jpg" else np.rint(scaled)
+  np.testing.assert_array_equal(
+    images.read_image(path, None, recipe),
+    cv2.equalizeHist(scaled.astype(np.uint8)),
+  )
 
 
 def test_dicom_is_told_by_its_content(tmp_path, write_dicom, picture):
