@@ -18,6 +18,13 @@ class Item:
     view, findings, impression, labels, sex, age_band: as in `records.Record`.
     boxes: (name, (x0, y0, x1, y1)) in pixels of the source's image.
     box_shape: (height, width) of that image, as the boxes' table states it.
+    masks: (name, counts, (height, width)); counts are the runs of a COCO
+      compressed RLE, as `masks.decode_rle` reads them, in pixels of the
+      source's image.
+    notes: what the tables leave open, such as "view:not_stated"; counted.
+    denied: the reason, such as "denied:deny_list", why no record is to be
+      made; "" if one is. A denied item keeps its place in the plan, so that
+      no other moves to another shard.
   """
 
   image_paths: tuple[str, ...]
@@ -34,6 +41,9 @@ class Item:
   age_band: str = ""
   boxes: tuple[tuple[str, tuple[float, float, float, float]], ...] = ()
   box_shape: tuple[int, int] | None = None
+  masks: tuple[tuple[str, str, tuple[int, int]], ...] = ()
+  notes: tuple[str, ...] = ()
+  denied: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """Tables of labels and of what else is known about an image."""
 
+import collections
 import csv
 import gzip
+import math
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -25,12 +27,21 @@ CHEXPERT_LABELS = (
   "Support Devices",
 )
 
-MAX_LINE = 2**20  # characters; the csv module caps a cell at 2**17
-MAX_ROWS = 10_000_000
+# Of a table, unpacked. The largest of the sources has 377,110 rows.
+MAX_TEXT = 2**30  # characters
+MAX_ROW = 2**20  # characters; the csv module caps a cell at 2**17
+MAX_ROWS = 2_000_000
+MAX_LINES = 2**25
+
+NO_VIEW = "view:not_stated"
 
 _VALUES = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
 _FRONTAL = ("frontal", "pa", "ap", "posteroanterior", "anteroposterior")
-_LATERAL = ("lateral", "lat", "l", "ll", "rl", "left lateral", "right lateral")
+_LATERAL = ("lateral", "lat", "l", "ll", "rl")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
+# What a spreadsheet makes of an id of many digits: others become equal to it.
+_ROUNDED_ID = re.compile(r"[0-9](\.[0-9]+)?[eE]\+[0-9]+")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def read_table(
@@ -45,23 +56,28 @@ def read_table(
 
   Raises:
     ValueError: if the file is missing, is no CSV, lacks a required column or
-      repeats one, or a row is longer or shorter than the header. The message
-      names the file, the column or the row number, and no cell.
+      repeats one, or a row is longer or shorter than the header (columns
+      without a name at its end may be left out), or if it is larger than the
+      limits above. The message names the file, the column or the row number,
+      and no cell.
   """
-  opener = gzip.open if path.suffix == ".gz" else open
   try:
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as handle:
+    with _open_text(path) as handle:
       return _read_rows(path.name, handle, required, optional)
   except FileNotFoundError:
     raise ValueError(f"table {path.name} does not exist") from None
   except UnicodeDecodeError:
     raise ValueError(f"table {path.name} is not UTF-8 text") from None
-  except csv.Error as error:
-    raise ValueError(f"table {path.name} is no CSV: {error}") from None
   except (OSError, EOFError, zlib.error) as error:
     raise ValueError(
       f"table {path.name} cannot be read: {type(error).__name__}"
     ) from None
+
+
+def _open_text(path: Path) -> TextIO:
+  if path.suffix == ".gz":
+    return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+  return path.open(encoding="utf-8-sig", newline="")
 
 
 def find_table(directories: Sequence[Path], pattern: str) -> Path | None:
@@ -100,43 +116,122 @@ def require_table(directories: Sequence[Path], pattern: str) -> Path:
 def _read_rows(
   name: str, handle: TextIO, required: Sequence[str], optional: Sequence[str]
 ) -> list[dict[str, str]]:
-  reader = csv.reader(_lines(name, handle), strict=True)
-  header = [column.strip() for column in next(reader, [])]
-  named = [column for column in header if column]
-  repeated = sorted({column for column in named if named.count(column) > 1})
-  if repeated:
-    raise ValueError(f"table {name} has more than one column {repeated[0]!r}")
-  missing = [column for column in required if column not in header]
-  if missing:
+  lines = _Lines(f"table {name}", handle)
+  reader = csv.reader(lines, strict=True)
+  rows: list[dict[str, str]] = []
+  try:
+    header = [column.strip() for column in next(reader, [])]
+    positions = _find_columns(name, header, required, optional)
+    # NIH's table of boxes ends its header, and not its rows, with commas.
+    shortest = max(i for i, column in enumerate(header) if column) + 1
+    for cells in reader:
+      lines.row_length = 0
+      if not cells:
+        continue
+      if not shortest <= len(cells) <= len(header):
+        raise ValueError(
+          f"table {name} row {len(rows) + 1} has {len(cells)} cells, expected "
+          f"{len(header)} as in the header"
+        )
+      if len(rows) == MAX_ROWS:
+        raise ValueError(f"table {name} has more than {MAX_ROWS} rows")
+      rows.append({column: cells[i] for column, i in positions})
+  except csv.Error as error:
     raise ValueError(
-      f"table {name} lacks the column(s) {', '.join(map(repr, missing))}"
-    )
-  wanted = [column for column in (*required, *optional) if column in header]
-  positions = {column: header.index(column) for column in wanted}
-  rows = []
-  for cells in reader:
-    if not cells:
-      continue
-    if len(cells) != len(header):
-      raise ValueError(
-        f"table {name} row {len(rows) + 1} has {len(cells)} cells, expected "
-        f"{len(header)} as in the header"
-      )
-    if len(rows) == MAX_ROWS:
-      raise ValueError(f"table {name} has more than {MAX_ROWS} rows")
-    rows.append({column: cells[i] for column, i in positions.items()})
+      f"table {name} row {len(rows) + 1} is no CSV: {error}"
+    ) from None
   if not rows:
     raise ValueError(f"table {name} has no rows")
   return rows
 
 
-def _lines(name: str, handle: TextIO) -> Iterator[str]:
-  while line := handle.readline(MAX_LINE):
-    if len(line) == MAX_LINE:
-      raise ValueError(f"table {name} has a line of {MAX_LINE} characters")
+def _find_columns(
+  name: str,
+  header: Sequence[str],
+  required: Sequence[str],
+  optional: Sequence[str],
+) -> list[tuple[str, int]]:
+  """Returns each column that is wanted and there, with its position."""
+  missing = [column for column in required if column not in header]
+  if missing:
+    raise ValueError(
+      f"table {name} lacks the column(s) {', '.join(map(repr, missing))}"
+    )
+  counts = collections.Counter(column for column in header if column)
+  repeated = sum(count > 1 for count in counts.values())
+  if repeated:
+    raise ValueError(f"table {name} has {repeated} column name(s) repeated")
+  return [
+    (column, header.index(column))
+    for column in (*required, *optional)
+    if column in counts
+  ]
+
+
+class _Lines:
+  """The lines of a text, as long as all of it stays within the limits.
+
+  Attributes:
+    row_length: characters since the reader last set it to 0: a quoted cell
+      makes many lines one row.
+  """
+
+  def __init__(self, name: str, handle: TextIO):
+    self.row_length = 0
+    self._name = name
+    self._handle = handle
+    self._count = self._length = 0
+
+  def __iter__(self):
+    return self
+
+  def __next__(self) -> str:
+    line = self._handle.readline(MAX_ROW)
+    if not line:
+      raise StopIteration
+    self._count += 1
+    self._length += len(line)
+    self.row_length += len(line)
+    if self.row_length >= MAX_ROW:
+      raise ValueError(
+        f"{self._name} has a row of {MAX_ROW} characters or more"
+      )
+    if self._length > MAX_TEXT or self._count > MAX_LINES:
+      raise ValueError(
+        f"{self._name} is larger than {MAX_TEXT} characters or "
+        f"{MAX_LINES} lines"
+      )
     if "\0" in line:
-      raise ValueError(f"table {name} holds NUL bytes")
-    yield line
+      raise ValueError(f"{self._name} holds NUL bytes")
+    return line
+
+
+def read_names(path: Path) -> list[str]:
+  """Returns the lines of a text file, stripped, without blank ones.
+
+  Args:
+    path: UTF-8, plain or `.gz`. Lines that start with `#` are comments.
+
+  Raises:
+    ValueError: if the file is missing, is not text, or larger than the limits
+      of a table; the message names the file and no line of it.
+  """
+  names = []
+  try:
+    with _open_text(path) as handle:
+      lines = _Lines(f"list {path.name}", handle)
+      for line in lines:
+        lines.row_length = 0
+        name = line.strip()
+        if name and not name.startswith("#"):
+          names.append(name)
+  except UnicodeDecodeError:
+    raise ValueError(f"list {path.name} is not UTF-8 text") from None
+  except (OSError, EOFError, zlib.error) as error:
+    raise ValueError(
+      f"list {path.name} cannot be read: {type(error).__name__}"
+    ) from None
+  return names
 
 
 def parse_value(cell: str, table: str, row: int, column: str) -> int | None:
@@ -166,15 +261,63 @@ def parse_values(
   return {name: value for name, value in values.items() if value is not None}
 
 
+def parse_numbers(
+  row: Mapping[str, str], columns: Sequence[str], table: str, number: int
+) -> list[float]:
+  """Returns the numbers in the columns.
+
+  Raises:
+    ValueError: if one of them is blank, not finite or no number.
+  """
+  cells = [row[column].strip() for column in columns]
+  if not all(
+    _NUMBER.fullmatch(cell) and math.isfinite(float(cell)) for cell in cells
+  ):
+    raise ValueError(
+      f"table {table} row {number}: {', '.join(columns)} are not all numbers"
+    )
+  return [float(cell) for cell in cells]
+
+
+def parse_id(
+  row: Mapping[str, str], column: str, table: str, number: int
+) -> str:
+  """Returns the id in a column, "" if blank; leading zeros are a part of it.
+
+  Raises:
+    ValueError: if a spreadsheet has rounded the id (`2.4E+38`), so that it may
+      stand for several, or it holds a line break or another control character.
+  """
+  cell = row[column].strip()
+  if _ROUNDED_ID.fullmatch(cell):
+    raise ValueError(
+      f"table {table} row {number} column {column!r} is an id that was rounded "
+      "to a number with an exponent; take the table as distributed"
+    )
+  if _CONTROL.search(cell):
+    raise ValueError(
+      f"table {table} row {number} column {column!r} holds control characters"
+    )
+  return cell
+
+
 def parse_view(cell: str) -> str:
   """Returns "frontal", "lateral" or "unknown" for a view position."""
-  words = re.sub(r"[_\s]+", " ", cell).strip().lower()
-  if words in _LATERAL:
+  words = re.sub(r"[_\s]+", " ", cell.replace("-", "")).strip().lower()
+  # "left lateral", "XTABLE LATERAL"
+  if words in _LATERAL or words.endswith(" lateral"):
     return "lateral"
-  # "AP Supine", "AP_horizontal"
+  # "AP Supine", "AP_horizontal", "postero-anterior"
   if words.split(" ")[0] in _FRONTAL:
     return "frontal"
   return "unknown"
+
+
+def note_view(cell: str) -> tuple[str, ...]:
+  """Returns what is to be counted where `parse_view` gives "unknown"."""
+  if parse_view(cell) != "unknown":
+    return ()
+  return ("view:neither_frontal_nor_lateral" if cell.strip() else NO_VIEW,)
 
 
 def parse_sex(cell: str) -> str:
@@ -189,7 +332,7 @@ def age_band(cell: str) -> str:
   Args:
     cell: years, such as "67" or "67.0", or DICOM's "067Y".
   """
-  match = re.fullmatch(r"0*(\d{1,3})(\.0*)?Y?", cell.strip())
+  match = re.fullmatch(r"0*([0-9]{1,3})(\.0*)?Y?", cell.strip())
   if match is None or int(match[1]) > 130:
     return ""
   decade = int(match[1]) // 10 * 10

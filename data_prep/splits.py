@@ -1,10 +1,18 @@
-"""Which patient is in which split, and that none is in two."""
+"""Which patient is in which split, that none is in two, and who is denied."""
 
+import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from data_prep import ids, items, labels
 
 SPLITS = ("train", "validate", "test")
 
+DENIED = "denied:deny_list"
+
+_HASHED_ID = re.compile(r"[0-9a-f]{64}")
 _SPELLINGS = {
   "train": "train",
   "training": "train",
@@ -66,3 +74,67 @@ def check_disjoint(kind: str, pairs: Iterable[tuple[str, str]]) -> None:
     raise ValueError(
       f"{len(shared)} {kind} id(s) stand in more than one split, expected none"
     )
+
+
+def read_deny_list(path: Path) -> frozenset[str]:
+  """Returns the ids that are to stay out of `train` and `validate`.
+
+  Args:
+    path: a text file with one id a line: of a patient, a study or an image, as
+      the source writes it (a study that is numbered within its patient, as in
+      CheXpert and tables, is PATIENT/STUDY) or as rejects and reports show it
+      hashed. Blank lines and those that start with `#` are passed over.
+
+  Raises:
+    ValueError: if the file cannot be read or holds no id.
+  """
+  denied = frozenset(labels.read_names(path))
+  if not denied:
+    raise ValueError(f"deny list {path.name} holds no id")
+  return denied
+
+
+def apply_deny_list(
+  plan: items.Plan, denied: Collection[str], key: bytes
+) -> items.Plan:
+  """Returns the plan with all items marked that a list denies.
+
+  An id denies all that it stands for: that of a patient, each of the patient's
+  images. Items of `test` stay as they are. Ids that occur nowhere in the plan
+  are counted under `filtered`, as "deny_list:unmatched".
+
+  Args:
+    plan: with the source's own ids.
+    denied: from `read_deny_list`.
+    key: of the hashed ids, from `ids.load_key`.
+  """
+  kinds = ("patient", "study", "image")
+  raw = {
+    kind: {getattr(item, f"{kind}_id") for item in plan.items} for kind in kinds
+  }
+  denied = set(denied)
+  hits = {kind: raw[kind] & denied for kind in kinds}
+  matched = set().union(*hits.values())
+  if any(_HASHED_ID.fullmatch(entry) for entry in denied):
+    for kind in kinds:
+      for raw_id in raw[kind]:
+        hashed = ids.hash_id(key, plan.name, kind, raw_id)
+        if hashed in denied:
+          hits[kind].add(raw_id)
+          matched.add(hashed)
+  marked = [
+    dataclasses.replace(item, denied=DENIED)
+    if item.split != "test"
+    and any(getattr(item, f"{kind}_id") in hits[kind] for kind in kinds)
+    else item
+    for item in plan.items
+  ]
+  filtered = dict(plan.filtered)
+  if unmatched := len(denied - matched):
+    filtered["deny_list:unmatched"] = unmatched
+  return dataclasses.replace(
+    plan,
+    items=marked,
+    filtered=filtered,
+    settings={**plan.settings, "deny_list_ids": len(denied)},
+  )

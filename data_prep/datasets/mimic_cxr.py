@@ -1,4 +1,4 @@
-"""MIMIC-CXR 2.0.0: DICOM images, free-text reports, official split."""
+"""MIMIC-CXR 2.0.0 and MIMIC-CXR-JPG: reports, official split, boxes."""
 
 import collections
 import re
@@ -6,8 +6,10 @@ from pathlib import Path
 
 from data_prep import items, labels, splits
 
-_ID = re.compile(r"[0-9]+")
+_PERSON_OR_STUDY = re.compile(r"[0-9]{8}")
 _DICOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")
+_NO_LABELS = "labels:study_not_in_table"
+_VIEW_CODE = "ViewCodeSequence_CodeMeaning"
 
 
 def plan(source_dir: Path) -> items.Plan:
@@ -15,18 +17,42 @@ def plan(source_dir: Path) -> items.Plan:
 
   The official split is kept. Images of MS-CXR, if its table is there, carry
   its boxes; a patient of it who is in train is dropped, so that grounding is
-  never measured on anyone trained on.
+  never measured on anyone trained on. The view is ViewPosition, or where that
+  is blank, the view code's meaning.
 
   Args:
-    source_dir: holds `files/` and the tables
-      `mimic-cxr-2.0.0-{metadata,split,chexpert}.csv(.gz)`; reports beside
-      the studies' folders or below `mimic-cxr-reports/files/`; perhaps
-      `MS_CXR_Local_Alignment*.csv`.
+    source_dir: holds `files/` with the DICOMs and the tables
+      `mimic-cxr-2.0.0-{metadata,split,chexpert}.csv(.gz)` (which MIMIC-CXR-JPG
+      distributes); reports beside the studies' folders or below
+      `mimic-cxr-reports/files/`; perhaps `MS_CXR_Local_Alignment*.csv`.
 
   Raises:
     ValueError: if a table or a column is missing or a cell is not what it
       should be.
   """
+  return _plan(source_dir, "mimic_cxr", ".dcm")
+
+
+def plan_jpg(source_dir: Path) -> items.Plan:
+  """Returns what to convert.
+
+  As mimic_cxr in all else. Grey values are as MIMIC-CXR-JPG has them: windowed
+  and equalised by its makers.
+
+  Args:
+    source_dir: holds `files/` with the JPEGs and the tables
+      `mimic-cxr-2.0.0-{metadata,split,chexpert}.csv(.gz)`; the reports, which
+      MIMIC-CXR distributes, beside the studies' folders or below
+      `mimic-cxr-reports/files/`; perhaps `MS_CXR_Local_Alignment*.csv`.
+
+  Raises:
+    ValueError: if a table or a column is missing or a cell is not what it
+      should be.
+  """
+  return _plan(source_dir, "mimic_cxr_jpg", ".jpg")
+
+
+def _plan(source_dir: Path, name: str, suffix: str) -> items.Plan:
   if not (source_dir / "files").is_dir():
     raise ValueError("source_dir holds no directory files/")
   split_of = _read_splits(source_dir)
@@ -34,7 +60,9 @@ def plan(source_dir: Path) -> items.Plan:
   boxes = _read_boxes(source_dir)
   path = labels.require_table([source_dir], "mimic-cxr-2.0.0-metadata.csv")
   rows = labels.read_table(
-    path, ("dicom_id", "subject_id", "study_id", "ViewPosition")
+    path,
+    ("dicom_id", "subject_id", "study_id", "ViewPosition"),
+    (_VIEW_CODE,),
   )
   patient_of = {
     row["dicom_id"].strip(): row["subject_id"].strip() for row in rows
@@ -52,12 +80,12 @@ def plan(source_dir: Path) -> items.Plan:
       row[column].strip() for column in ("dicom_id", "subject_id", "study_id")
     )
     # They become parts of a path.
-    for column, pattern in (
-      ("dicom_id", _DICOM_ID),
-      ("subject_id", _ID),
-      ("study_id", _ID),
+    for column, cell, pattern in (
+      ("dicom_id", dicom_id, _DICOM_ID),
+      ("subject_id", subject, _PERSON_OR_STUDY),
+      ("study_id", study, _PERSON_OR_STUDY),
     ):
-      if not pattern.fullmatch(row[column].strip()):
+      if not pattern.fullmatch(cell):
         raise ValueError(
           f"table {path.name} row {number} column {column!r} is no such id"
         )
@@ -70,23 +98,26 @@ def plan(source_dir: Path) -> items.Plan:
       continue
     patient_dir = f"files/p{subject[:2]}/p{subject}"
     report = f"{patient_dir}/s{study}.txt"
+    view = row["ViewPosition"].strip() or row.get(_VIEW_CODE, "")
+    unlabelled = () if study in study_labels else (_NO_LABELS,)
     box_shape, image_boxes = boxes.get(dicom_id, (None, ()))
     found.append(
       items.Item(
-        image_paths=(f"{patient_dir}/s{study}/{dicom_id}.dcm",),
+        image_paths=(f"{patient_dir}/s{study}/{dicom_id}{suffix}",),
         split=split,
         image_id=dicom_id,
         study_id=study,
         patient_id=subject,
         report_paths=(report, f"mimic-cxr-reports/{report}"),
-        view=labels.parse_view(row["ViewPosition"]),
+        view=labels.parse_view(view),
         labels=study_labels.get(study, {}),
         boxes=tuple(image_boxes),
         box_shape=box_shape,
+        notes=(*labels.note_view(view), *unlabelled),
       )
     )
   return items.Plan(
-    "mimic_cxr",
+    name,
     source_dir,
     found,
     filtered,
@@ -118,12 +149,17 @@ def _read_splits(source_dir: Path) -> dict[str, str]:
 def _read_labels(source_dir: Path) -> dict[str, dict[str, int]]:
   path = labels.require_table([source_dir], "mimic-cxr-2.0.0-chexpert.csv")
   rows = labels.read_table(path, ("study_id", *labels.CHEXPERT_LABELS))
-  return {
-    row["study_id"].strip(): labels.parse_values(
+  found: dict[str, dict[str, int]] = {}
+  for number, row in enumerate(rows, 1):
+    study = row["study_id"].strip()
+    if study in found:
+      raise ValueError(
+        f"table {path.name} row {number} labels a study a second time"
+      )
+    found[study] = labels.parse_values(
       row, labels.CHEXPERT_LABELS, path.name, number
     )
-    for number, row in enumerate(rows, 1)
-  }
+  return found
 
 
 def _read_boxes(source_dir: Path) -> dict[str, tuple]:
@@ -136,14 +172,10 @@ def _read_boxes(source_dir: Path) -> dict[str, tuple]:
   for number, row in enumerate(
     labels.read_table(path, ("dicom_id", "category_name", *numbers)), 1
   ):
-    try:
-      x, y, w, h, width, height = (float(row[column]) for column in numbers)
-      shape = int(height), int(width)
-    except (OverflowError, ValueError):
-      raise ValueError(
-        f"table {path.name} row {number}: {', '.join(numbers)} are not all "
-        "numbers"
-      ) from None
+    x, y, w, h, width, height = labels.parse_numbers(
+      row, numbers, path.name, number
+    )
+    shape = int(height), int(width)
     known_shape, known = boxes.setdefault(row["dicom_id"].strip(), (shape, []))
     if known_shape != shape or not (w > 0 and h > 0):
       raise ValueError(

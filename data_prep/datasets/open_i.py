@@ -19,7 +19,9 @@ def plan(source_dir: Path) -> items.Plan:
   """Returns what to convert.
 
   Patients are not named: each report counts as one, and its hash decides the
-  split, 80:10:10. What the de-identification took out reads "XXXX".
+  split, 80:10:10; there is no official one. What the de-identification took
+  out reads "XXXX". A third of the images has no view in the table of headers,
+  and some of the others have a wrong one.
 
   Args:
     source_dir: holds the XML reports (`ecgen-radiology/*.xml`, as the archive
@@ -48,7 +50,9 @@ def plan(source_dir: Path) -> items.Plan:
     try:
       report_id, sections, image_ids = read_report(path)
     except rejects.RejectError as rejection:
-      rejected.append((path.stem, rejection.reason))
+      # A name that is not UTF-8 could not be hashed.
+      stem = path.stem.encode("utf-8", "replace").decode()
+      rejected.append((stem, rejection.reason))
       continue
     if not image_ids:
       filtered["report:names_no_image"] += 1
@@ -60,11 +64,15 @@ def plan(source_dir: Path) -> items.Plan:
           image_id=image_id,
           study_id=report_id,
           patient_id=report_id,
-          view=views.get(image_id, "unknown"),
+          view=labels.parse_view(views.get(image_id, "")),
           findings=sections.get("findings", ""),
           impression=sections.get("impression", ""),
+          notes=labels.note_view(views.get(image_id, "")),
         )
       )
+  unnamed = image_of.keys() - {item.image_id for item in found}
+  if unnamed:
+    filtered["image:named_by_no_report"] = len(unnamed)
   return items.Plan(
     "open_i",
     source_dir,
@@ -77,6 +85,9 @@ def plan(source_dir: Path) -> items.Plan:
 
 def read_report(path: Path) -> tuple[str, dict[str, str], list[str]]:
   """Returns a report's id, its sections and the ids of its images.
+
+  The sections are named in lower case. Records hold findings and impression;
+  the others, comparison and indication, are what was known before.
 
   Raises:
     rejects.RejectError: if the file is no such report.
@@ -116,11 +127,15 @@ def _find_files(source_dir: Path) -> list[Path]:
 
 
 def _read_views(source_dir: Path) -> dict[str, str]:
+  """Returns image id -> what the table of headers says, perhaps nothing."""
   path = labels.find_table([source_dir], _HEADERS)
   if path is None:
     return {}
+  views = {}
   rows = labels.read_table(path, ("imageid", "View Position"))
-  return {
-    _image_id(row["imageid"].strip()): labels.parse_view(row["View Position"])
-    for row in rows
-  }
+  for number, row in enumerate(rows, 1):
+    image_id = _image_id(row["imageid"].strip())
+    if image_id in views:
+      raise ValueError(f"table {path.name} row {number} repeats an image")
+    views[image_id] = row["View Position"]
+  return views

@@ -1,7 +1,7 @@
 """PadChest: 16-bit PNG images, labels as a Python list in a CSV cell."""
 
-import ast
 import collections
+import re
 from pathlib import Path
 
 from data_prep import items, labels, reports
@@ -11,16 +11,25 @@ _COLUMNS = ("ImageID", "StudyID", "PatientID", "Projection")
 _COLUMNS += ("MethodLabel", "Labels")
 _OPTIONAL = ("ImageDir", "Report", "PatientSex_DICOM", "PatientBirth")
 _OPTIONAL += ("StudyDate_DICOM",)
+_PHYSICIAN, _NETWORK = "physician", "rnn_model"
 _MAX_CELL = 10_000
+_NULL = ("", "nan", "none", "null")
+
+# A Python list of strings without escapes; it is taken apart, never run.
+_STRING = r"""'[^'\\]*'|"[^"\\]*\""""
+_LIST = re.compile(
+  rf"\[\s*(?:(?:{_STRING})\s*(?:,\s*(?:{_STRING})\s*)*,?\s*)?\]"
+)
 
 
 def plan(source_dir: Path) -> items.Plan:
   """Returns what to convert.
 
   Rows that a physician labelled are the split `test`. Those that a network
-  labelled are `train`, less the patients of the former. Only the labels that
-  a row lists are stored, each as 1. Pixels are taken as the PNG has them: it
-  is not known whether MONOCHROME1 images were turned over for the release.
+  labelled are `train`, less the patients of the former; there is no official
+  split. Only the labels that a row lists are stored, each as 1. Pixels are
+  taken as the PNG has them: it is not known whether MONOCHROME1 images were
+  turned over for the release.
 
   Args:
     source_dir: holds the table, `.csv` or `.csv.gz`, and the images: directly,
@@ -34,28 +43,31 @@ def plan(source_dir: Path) -> items.Plan:
   physicians_patients = {
     row["PatientID"].strip()
     for row in rows
-    if row["MethodLabel"].strip() == "Physician"
+    if row["MethodLabel"].strip().lower() == _PHYSICIAN
   }
   found = []
   filtered: collections.Counter[str] = collections.Counter()
   for number, row in enumerate(rows, 1):
     image, study, patient = (
-      row[column].strip() for column in ("ImageID", "StudyID", "PatientID")
+      labels.parse_id(row, column, table.name, number)
+      for column in ("ImageID", "StudyID", "PatientID")
     )
     if not (image and study and patient):
       raise ValueError(
         f"table {table.name} row {number}: ImageID, StudyID or PatientID is "
         "blank"
       )
-    method = row["MethodLabel"].strip()
+    method = row["MethodLabel"].strip().lower()
     names = parse_labels(row["Labels"])
-    if row["Projection"].strip() == "EXCLUDE":
+    projection = row["Projection"]
+    report = reports.clean(row.get("Report", ""))
+    if projection.strip().upper() == "EXCLUDE":
       filtered["projection:exclude"] += 1
     elif isinstance(names, str):
       filtered[names] += 1
-    elif method not in ("Physician", "RNN_model"):
+    elif method not in (_PHYSICIAN, _NETWORK):
       filtered["method:unknown"] += 1
-    elif method == "RNN_model" and patient in physicians_patients:
+    elif method == _NETWORK and patient in physicians_patients:
       filtered["split:patient_also_labelled_by_a_physician"] += 1
     else:
       folder = row.get("ImageDir", "").strip() or "."
@@ -67,15 +79,16 @@ def plan(source_dir: Path) -> items.Plan:
             f"images/{folder}/{image}",
             f"images/{image}",
           ),
-          split="test" if method == "Physician" else "train",
+          split="test" if method == _PHYSICIAN else "train",
           image_id=image,
           study_id=study,
           patient_id=patient,
-          view=labels.parse_view(row["Projection"]),
-          findings=reports.clean(row.get("Report", "")),
+          view=labels.parse_view(projection),
+          findings="" if report.lower() in _NULL else report,
           labels=dict.fromkeys(names, 1),
           sex=labels.parse_sex(row.get("PatientSex_DICOM", "")),
           age_band=_age_band(row),
+          notes=labels.note_view("" if projection == "UNK" else projection),
         )
       )
   return items.Plan(
@@ -94,18 +107,11 @@ def parse_labels(cell: str) -> list[str] | str:
     cell: such as "['pleural effusion', ' nodule']".
   """
   cell = cell.strip()
-  if not cell or cell.lower() in ("nan", "none", "null"):
+  if cell.lower() in _NULL:
     return "labels:null"
-  if len(cell) > _MAX_CELL:
+  if len(cell) > _MAX_CELL or not _LIST.fullmatch(cell):
     return "labels:unparseable"
-  try:
-    names = ast.literal_eval(cell)
-  except (MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
-    return "labels:unparseable"
-  if not isinstance(names, list) or not all(
-    isinstance(name, str) for name in names
-  ):
-    return "labels:unparseable"
+  names = [string[1:-1] for string in re.findall(_STRING, cell)]
   cleaned = {reports.clean(name).lower() for name in names} - {""}
   if not cleaned:
     return "labels:null"
@@ -115,8 +121,6 @@ def parse_labels(cell: str) -> list[str] | str:
 def _age_band(row: dict[str, str]) -> str:
   born = row.get("PatientBirth", "").strip().removesuffix(".0")
   taken = row.get("StudyDate_DICOM", "").strip()[:4]
-  if not (born.isdecimal() and len(born) == 4):
-    return ""
-  if not (taken.isdecimal() and len(taken) == 4):
+  if not all(re.fullmatch("[0-9]{4}", year) for year in (born, taken)):
     return ""
   return labels.age_band(str(int(taken) - int(born)))

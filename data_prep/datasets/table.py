@@ -88,7 +88,7 @@ def plan(
 
   Args:
     source_dir: the images' paths start here.
-    table: the CSV file, `.gz` or not.
+    table: the CSV file, `.gz` or not; not looked for below `source_dir`.
     name: of the dataset, such as "our_hospital".
     options: which column means what.
 
@@ -116,8 +116,14 @@ def plan(
     def cell(column: str | None, row: dict[str, str] = row) -> str:
       return row[column].strip() if column else ""
 
-    image = cell(options.image_column)
-    patient = cell(options.patient_column)
+    image, patient, study = (
+      labels.parse_id(row, column, table.name, number) if column else ""
+      for column in (
+        options.image_column,
+        options.patient_column,
+        options.study_column,
+      )
+    )
     if not image:
       filtered["image:blank"] += 1
       continue
@@ -126,20 +132,23 @@ def plan(
       continue
     patient = patient or image
     findings, impression = _parse_text(cell(options.text_column))
-    study = cell(options.study_column)
+    view = cell(options.view_column)
     found.append(
       items.Item(
         image_paths=(image,),
-        split=_split(cell(options.split_column), patient, options, number),
+        split=_split(
+          cell(options.split_column), patient, options, table.name, number
+        ),
         image_id=image,
         study_id=f"{patient}/{study}" if study else image,
         patient_id=patient,
-        view=labels.parse_view(cell(options.view_column)),
+        view=labels.parse_view(view),
         findings=findings,
         impression=impression,
         labels=values,
         sex=labels.parse_sex(cell(options.sex_column)),
         age_band=labels.age_band(cell(options.age_column)),
+        notes=labels.note_view(view),
       )
     )
   settings = dataclasses.asdict(options)
@@ -164,7 +173,9 @@ def _parse_text(text: str) -> tuple[str, str]:
   return "", reports.clean(text)
 
 
-def _split(cell: str, patient: str, options: TableOptions, number: int) -> str:
+def _split(
+  cell: str, patient: str, options: TableOptions, table: str, number: int
+) -> str:
   if options.split:
     return options.split
   if options.split_fractions:
@@ -174,8 +185,8 @@ def _split(cell: str, patient: str, options: TableOptions, number: int) -> str:
   split = splits.parse_split(cell)
   if split is None:
     raise ValueError(
-      f"row {number} column {options.split_column!r} is none of train, "
-      "validate, test"
+      f"table {table} row {number} column {options.split_column!r} is none of "
+      "train, validate, test"
     )
   return split
 

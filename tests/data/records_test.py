@@ -20,11 +20,14 @@ def example(**change):
     "sex": "F",
     "age_band": "90+",
     "boxes": (("Edema", (1.0, 2.5, 10.0, 12.0)),),
+    "masks": (("Edema", image > 99), ("Lung Lesion", image > 250)),
   }
   return records.Record(**(fields | change))
 
 
-@pytest.mark.parametrize("change", [{}, {"labels": {}, "boxes": ()}])
+@pytest.mark.parametrize(
+  "change", [{}, {"labels": {}, "boxes": (), "masks": ()}]
+)
 def test_round_trip(change):
   record = example(**change)
   got = records.decode(records.encode(record))
@@ -42,6 +45,10 @@ def test_round_trip(change):
   ):
     assert getattr(got, field) == getattr(record, field)
   assert dict(got.labels) == dict(record.labels)
+  assert [name for name, _ in got.masks] == [name for name, _ in record.masks]
+  for (_, mask), (_, expected) in zip(got.masks, record.masks, strict=True):
+    assert mask.dtype == np.bool_
+    np.testing.assert_array_equal(mask, expected)
 
 
 def test_equal_records_have_equal_bytes_whatever_the_label_order():
@@ -62,8 +69,11 @@ def test_sections_can_be_read_alone():
   [
     ({"image": np.zeros((4, 4), np.uint16)}, r"uint16 \(4, 4\), expected"),
     ({"image": np.zeros((4, 4, 3), np.uint8)}, "expected uint8"),
+    ({"image": np.zeros((0, 4), np.uint8)}, r"uint8 \(0, 4\), expected"),
     ({"view": "oblique"}, "view 'oblique' is not one of"),
     ({"labels": {"Edema": 2}}, "label 'Edema' is 2"),
+    ({"masks": (("A", np.zeros((9, 9), bool)),)}, r"'A' is bool \(9, 9\), exp"),
+    ({"masks": (("A", np.ones((20, 30), int)),)}, "'A' is int64"),
   ],
 )
 def test_bad_records_are_refused(change, words):
@@ -72,8 +82,22 @@ def test_bad_records_are_refused(change, words):
 
 
 def test_broken_image_is_an_error():
-  data = records.encode(example())
-  start = data.index(b"IDAT")
-  broken = data[: start + 4] + bytes(20) + data[start + 24 :]
-  with pytest.raises(ValueError, match="record a1 does not decode"):
-    records.decode(broken)
+  data = records.encode(example(masks=()))
+  with pytest.raises(ValueError, match="image of record a1 does not decode"):
+    records.decode(_break_png(data, 0))
+
+
+def test_broken_mask_is_an_error():
+  image = np.zeros((20, 30), np.uint8)
+  data = records.encode(example(masks=(("Edema", image == 0),)))
+  for place in range(data.count(b"IDAT")):
+    with pytest.raises(ValueError, match="does not decode"):
+      records.decode(_break_png(data, place))
+
+
+def _break_png(data: bytes, place: int) -> bytes:
+  """Overwrites the pixels of one of the PNGs inside."""
+  start = -1
+  for _ in range(place + 1):
+    start = data.index(b"IDAT", start + 1)
+  return data[: start + 4] + bytes(8) + data[start + 12 :]

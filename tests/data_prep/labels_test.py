@@ -43,14 +43,14 @@ def test_one_column_may_have_no_name(tmp_path):
     ("", "lacks the column"),
     ("a\n", "lacks the column"),
     ("a,b\n", "no rows"),
-    ("a,b,a\n1,2,3\n", "more than one column 'a'"),
+    ("a,b,a\n1,2,3\n", "1 column name.* repeated"),
     ("a,b\n1\n", "row 1 has 1 cells, expected 2"),
     ("a,b\n1,2\n1,2,3\n", "row 2 has 3 cells, expected 2"),
     ("a,b\n1,\0\n", "NUL"),
     ('a,b\n1,"open\n', "no CSV"),
     ('a,b\n1,"x"y\n', "no CSV"),
     ("a,b\n1," + "x" * 200_000, "no CSV"),
-    ("a,b\n1," + "x" * 2**20, "line of"),
+    ("a,b\n1," + "x" * 2**20, "row of 1048576"),
     (b"a,b\n1,\xff\xfe\n", "not UTF-8"),
     ("a,b\n1,2\n".encode("utf-16"), "not UTF-8"),
     (gzip.compress(b"a,b\n1,2\n", mtime=0), "not UTF-8"),
@@ -124,6 +124,10 @@ def test_blank_labels_are_left_out():
     ("AP_horizontal", "frontal"),
     ("frontal", "frontal"),
     ("LL", "lateral"),
+    ("XTABLE LATERAL", "lateral"),
+    ("left lateral", "lateral"),
+    ("postero-anterior", "frontal"),
+    ("AP LLD", "frontal"),
     ("LATERAL", "lateral"),
     ("L", "lateral"),
     ("", "unknown"),
@@ -160,3 +164,59 @@ def test_age_bands(cell, band):
 )
 def test_sex(cell, sex):
   assert labels.parse_sex(cell) == sex
+
+
+@pytest.mark.parametrize(
+  "cell", ["007", "0e12", "2e5a", "a b", "Größe\xa01.png", "1.5", "E+38"]
+)
+def test_ids_are_kept_as_they_are(cell):
+  row = {"id": f" {cell}\t"}
+  assert labels.parse_id(row, "id", "t.csv", 1) == cell
+
+
+@pytest.mark.parametrize(
+  ("cell", "words"),
+  [
+    ("2.38285E+38", "was rounded"),
+    ("1e+05", "was rounded"),
+    ("a\nb", "control characters"),
+    ("a\u2028b", "control characters"),
+    ("a\x1bb", "control characters"),
+  ],
+)
+def test_ids_that_are_none(cell, words):
+  with pytest.raises(ValueError, match=f"row 3 column 'id' .*{words}") as error:
+    labels.parse_id({"id": cell}, "id", "t.csv", 3)
+  assert cell not in str(error.value)
+
+
+def test_numbers():
+  row = {"x": " 1.5", "y": "-2", "w": "1e3", "h": "4."}
+  assert labels.parse_numbers(row, tuple(row), "t.csv", 1) == [1.5, -2, 1e3, 4]
+
+
+@pytest.mark.parametrize(
+  "cell", ["", "nan", "inf", "1e999", "1_0", "0x1", "\u0661", "1,5", "9" * 30]
+)
+def test_numbers_that_are_none(cell):
+  row = {"x": "1", "y": cell}
+  with pytest.raises(ValueError, match="row 2: x, y are not all numbers"):
+    labels.parse_numbers(row, ("x", "y"), "t.csv", 2)
+
+
+@pytest.mark.parametrize(
+  ("cell", "notes"),
+  [
+    ("PA", ()),
+    ("", ("view:not_stated",)),
+    (" ", ("view:not_stated",)),
+    ("LAO", ("view:neither_frontal_nor_lateral",)),
+  ],
+)
+def test_silent_views_are_noted(cell, notes):
+  assert labels.note_view(cell) == notes
+
+
+def test_names_of_a_list(tmp_path):
+  path = write(tmp_path, "\ufeffa\r\n\n# no\r b \n", "l.txt")
+  assert labels.read_names(path) == ["a", "b"]

@@ -1,8 +1,11 @@
 import collections
+from pathlib import Path
 
 import pytest
 
-from data_prep import splits
+from data_prep import ids, items, splits
+
+KEY = bytes(range(32))
 
 
 def test_shares_are_as_asked_and_fixed():
@@ -53,3 +56,80 @@ def test_overlap_is_refused_with_a_count_and_no_id():
 )
 def test_spellings(text, split):
   assert splits.parse_split(text) == split
+
+
+def make_plan(**change):
+  found = [
+    items.Item((f"{image}.png",), split, image, study, patient)
+    for patient, study, image, split in (
+      ("p1", "s1", "i1", "train"),
+      ("p1", "s2", "i2", "train"),
+      ("p1", "s2", "i3", "train"),
+      ("p2", "s3", "i4", "validate"),
+      ("p3", "s4", "i5", "test"),
+      ("p4", "s5", "i6", "train"),
+    )
+  ]
+  return items.Plan("ours", Path(), found, {"image:blank": 2}, **change)
+
+
+def hashed(kind, raw_id, dataset="ours"):
+  return ids.hash_id(KEY, dataset, kind, raw_id)
+
+
+@pytest.mark.parametrize(
+  ("denied", "images", "unmatched"),
+  [
+    (["p1"], ["i1", "i2", "i3"], 0),
+    (["s2"], ["i2", "i3"], 0),
+    (["i3", "i6"], ["i3", "i6"], 0),
+    ([hashed("patient", "p1")], ["i1", "i2", "i3"], 0),
+    ([hashed("study", "s2"), "i6"], ["i2", "i3", "i6"], 0),
+    ([hashed("image", "i3")], ["i3"], 0),
+    # Another dataset's hash, and the hash of another kind of id.
+    ([hashed("image", "i3", "theirs"), hashed("study", "p1")], [], 2),
+    # The test set is what the others are kept from.
+    (["p2", "s4", hashed("image", "i5")], ["i4"], 0),
+    (["p9", "p1", "P4"], ["i1", "i2", "i3"], 2),
+  ],
+)
+def test_deny_list_marks_items(denied, images, unmatched):
+  plan = make_plan(settings={"split": "official"})
+  got = splits.apply_deny_list(plan, frozenset(denied), KEY)
+  # None is taken out: shards are stretches of the plan.
+  assert [item.image_id for item in got.items] == [
+    item.image_id for item in plan.items
+  ]
+  assert [item.image_id for item in got.items if item.denied] == images
+  assert {item.denied for item in got.items} <= {"", "denied:deny_list"}
+  expected = {"deny_list:unmatched": unmatched} if unmatched else {}
+  assert got.filtered == {"image:blank": 2, **expected}
+  assert got.settings == {"split": "official", "deny_list_ids": len(denied)}
+  assert plan == make_plan(settings={"split": "official"})
+
+
+def test_deny_list_is_read_a_line_an_id(tmp_path):
+  path = tmp_path / "deny.txt"
+  path.write_bytes(
+    b"\xef\xbb\xbf007\r\n# of the test set\r\n\r\n p 1 \r\n007\n"
+  )
+  assert splits.read_deny_list(path) == {"007", "p 1"}
+
+
+@pytest.mark.parametrize(
+  ("data", "message"),
+  [
+    (b"# none yet\n", "holds no id"),
+    (b"p1\n\xff\n", "not UTF-8"),
+    (b"p1\n" + b"x" * 2**20, "row of 1048576"),
+    (b"p\x001\n", "NUL"),
+  ],
+)
+def test_hostile_deny_lists(tmp_path, data, message):
+  path = tmp_path / "deny.txt"
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match=message) as error:
+    splits.read_deny_list(path)
+  assert "p1" not in str(error.value)
+  with pytest.raises(ValueError, match="list none.txt cannot be read"):
+    splits.read_deny_list(tmp_path / "none.txt")

@@ -35,6 +35,13 @@ FEATURES = tfds.features.FeaturesDict(
     # x0, y0, x1, y1 in pixels of the stored image.
     "box_names": tfds.features.Sequence(tfds.features.Text()),
     "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.float32),
+    # Outlines of findings, as large as the image: 255 inside, 0 outside.
+    "mask_names": tfds.features.Sequence(tfds.features.Text()),
+    "masks": tfds.features.Sequence(
+      tfds.features.Image(
+        shape=(None, None, 1), dtype=np.uint8, encoding_format="png"
+      )
+    ),
   }
 )
 
@@ -57,6 +64,7 @@ class Record:
     sex: "F", "M" or "".
     age_band: such as "60-69" or "90+", "" when unknown.
     boxes: (name, (x0, y0, x1, y1)) pairs, in pixels of `image`.
+    masks: (name, (H, W) bool) pairs, True where the finding is.
   """
 
   image: np.ndarray
@@ -70,17 +78,19 @@ class Record:
   sex: str = ""
   age_band: str = ""
   boxes: tuple[tuple[str, tuple[float, float, float, float]], ...] = ()
+  masks: tuple[tuple[str, np.ndarray], ...] = ()
 
 
 def encode(record: Record) -> bytes:
   """Returns the serialised record; equal records give equal bytes.
 
   Raises:
-    ValueError: if the image is not (H, W) uint8, the view is not one of
-      `VIEWS`, or a label value is not 1, 0 or -1.
+    ValueError: if the image is not (H, W) uint8, a mask is not bool of the
+      image's shape, the view is not one of `VIEWS`, or a label value is not
+      1, 0 or -1.
   """
   image = record.image
-  if image.ndim != 2 or image.dtype != np.uint8:
+  if image.ndim != 2 or image.dtype != np.uint8 or not image.size:
     raise ValueError(
       f"image is {image.dtype} {image.shape}, expected uint8 (H, W)"
     )
@@ -89,13 +99,16 @@ def encode(record: Record) -> bytes:
   for name, value in record.labels.items():
     if value not in (1, 0, -1):
       raise ValueError(f"label {name!r} is {value!r}, expected 1, 0 or -1")
-  ok, png = cv2.imencode(".png", image)
-  if not ok:
-    raise ValueError(f"image {image.shape} could not be encoded as PNG")
+  for name, mask in record.masks:
+    if mask.shape != image.shape or mask.dtype != np.bool_:
+      raise ValueError(
+        f"mask {name!r} is {mask.dtype} {mask.shape}, expected bool "
+        f"{image.shape}"
+      )
   labels = sorted(record.labels.items())
   boxes = np.array([box for _, box in record.boxes], np.float32)
   example = {
-    "image": png.tobytes(),
+    "image": _encode_png(image),
     "image_id": record.image_id,
     "study_id": record.study_id,
     "patient_id": record.patient_id,
@@ -108,6 +121,8 @@ def encode(record: Record) -> bytes:
     "age_band": record.age_band,
     "box_names": [name for name, _ in record.boxes],
     "boxes": boxes.reshape(-1, 4),
+    "mask_names": [name for name, _ in record.masks],
+    "masks": [_encode_png(np.uint8(255) * mask) for _, mask in record.masks],
   }
   data = FEATURES.serialize_example(example)
   # The features are a map, which a protocol buffer writes in an order of the
@@ -119,11 +134,14 @@ def decode(data: bytes) -> Record:
   """Returns the record that `encode` serialised.
 
   Raises:
-    ValueError: if the image inside does not decode.
+    ValueError: if the image or a mask inside does not decode.
   """
-  example: Any = FEATURES.deserialize_example_np(
-    data, decoders={"image": tfds.decode.SkipDecoding()}
-  )
+  try:
+    example: Any = FEATURES.deserialize_example_np(
+      data, decoders={"image": tfds.decode.SkipDecoding()}
+    )
+  except AttributeError:  # what TFDS makes of a PNG that OpenCV refuses
+    raise ValueError("a mask of a record does not decode") from None
   png = np.frombuffer(example["image"], np.uint8)
   image = cv2.imdecode(png, cv2.IMREAD_GRAYSCALE)
   image_id = _text(example["image_id"])
@@ -145,6 +163,12 @@ def decode(data: bytes) -> Record:
     boxes=tuple(
       zip(map(_text, example["box_names"]), boxes, strict=True)  # pyright: ignore
     ),
+    masks=tuple(
+      (_text(name), mask[..., 0] > 0)
+      for name, mask in zip(
+        example["mask_names"], example["masks"], strict=True
+      )
+    ),
   )
 
 
@@ -158,6 +182,13 @@ def read_sections(data: bytes) -> dict[str, str]:
     name: _text(feature[name].bytes_list.value[0])
     for name in ("findings", "impression")
   }
+
+
+def _encode_png(image: np.ndarray) -> bytes:
+  ok, png = cv2.imencode(".png", image)
+  if not ok:
+    raise ValueError(f"image {image.shape} could not be encoded as PNG")
+  return png.tobytes()
 
 
 def _text(value: bytes | str) -> str:

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -89,6 +90,50 @@ def test_plan_keeps_the_official_split(raw):
   assert plan.filtered == {}
 
 
+def test_silent_views_are_told_apart_and_counted(raw):
+  path = raw / "mimic-cxr-2.0.0-metadata.csv"
+  rows = [line.split(",") for line in path.read_text().splitlines()]
+  positions = ["ViewPosition", "", "LATERAL", "LAO", "", "AP"]
+  meanings = ["ViewCodeSequence_CodeMeaning", "postero-anterior"]
+  meanings += ["antero-posterior", "lateral", "", ""]
+  write_csv(
+    path,
+    [*rows[0], meanings[0]],
+    [
+      [*row[:3], position, *row[4:], meaning]
+      for row, position, meaning in zip(
+        rows[1:], positions[1:], meanings[1:], strict=True
+      )
+    ],
+  )
+  assert [(item.view, *item.notes) for item in mimic_cxr.plan(raw).items] == [
+    ("frontal",),
+    ("lateral",),
+    ("unknown", "view:neither_frontal_nor_lateral"),
+    ("unknown", "view:not_stated"),
+    ("frontal",),
+  ]
+
+
+def test_jpg_release_has_the_same_plan_and_other_files(raw):
+  write_boxes(raw, "a" * 8)
+  dicom, jpg = mimic_cxr.plan(raw), mimic_cxr.plan_jpg(raw)
+  assert (dicom.name, jpg.name) == ("mimic_cxr", "mimic_cxr_jpg")
+  assert jpg.filtered == dicom.filtered
+  for of_dicom, of_jpg in zip(dicom.items, jpg.items, strict=True):
+    (path,) = of_dicom.image_paths
+    expected = (path.removesuffix(".dcm") + ".jpg",)
+    assert of_jpg == dataclasses.replace(of_dicom, image_paths=expected)
+
+
+def test_a_study_labelled_twice_is_an_error(raw):
+  path = raw / "mimic-cxr-2.0.0-chexpert.csv"
+  lines = path.read_text().splitlines()
+  path.write_text("\n".join([*lines, lines[1]]) + "\n")
+  with pytest.raises(ValueError, match="row 5 labels a study a second time"):
+    mimic_cxr.plan(raw)
+
+
 def test_build_reads_reports_in_either_place(raw, tmp_path_factory):
   moved = raw / "mimic-cxr-reports" / "files" / "p10" / "p10000033"
   moved.mkdir(parents=True)
@@ -98,7 +143,7 @@ def test_build_reads_reports_in_either_place(raw, tmp_path_factory):
   manifest = build.build(mimic_cxr.plan(raw), out, key=bytes(32))
   assert manifest["splits"]["train"]["records"] == 3
   assert manifest["splits"]["train"]["studies"] == 2
-  assert manifest["notes"] == {}
+  assert manifest["notes"] == {"view:not_stated": 1}
 
 
 def test_ms_cxr_patients_leave_train_and_bring_boxes(raw):
@@ -110,7 +155,7 @@ def test_ms_cxr_patients_leave_train_and_bring_boxes(raw):
   write_boxes(raw, "e" * 8)
   plan = mimic_cxr.plan(raw)
   assert len(plan.items) == 5
-  outcome = convert.convert_item(plan.items[4], raw, 20)
+  outcome = convert.convert_item(plan.items[4], raw, 20, "voi")
   assert outcome.data is not None
   record = records.decode(outcome.data)
   assert record.boxes == (("Edema", (7.5, 5.0, 22.5, 15.0)),)
@@ -122,12 +167,26 @@ def test_image_that_the_split_table_lacks_is_counted(raw):
   assert mimic_cxr.plan(raw).filtered == {"split:not_in_split_table": 1}
 
 
+def test_a_study_that_the_label_table_lacks_is_counted(raw):
+  path = raw / "mimic-cxr-2.0.0-chexpert.csv"
+  lines = path.read_text().splitlines()
+  path.write_text("\n".join([lines[0], *lines[2:]]) + "\n")
+  first, second, third, *_ = mimic_cxr.plan(raw).items
+  for item in (first, second):
+    assert item.labels == {}
+    assert item.notes == ("labels:study_not_in_table",)
+  assert third.notes == ()
+
+
 @pytest.mark.parametrize(
   ("table", "old", "new", "message"),
   [
     ("metadata", "dicom_id", "id", "lacks the column.*dicom_id"),
     ("metadata", "10000032", "../etc", "row 1 column 'subject_id'"),
     ("metadata", dicom_id("c" * 8), "x/y", "row 3 column 'dicom_id'"),
+    # What a spreadsheet makes of ids, and digits that are not ASCII.
+    ("metadata", "10000032", "10000032.0", "row 1 column 'subject_id'"),
+    ("metadata", "50000001", "5\u0660000001", "row 3 column 'study_id'"),
     ("split", "validate", "holdout", "row 4 column 'split'"),
     ("chexpert", "-1.0", "-7", "row 1 column 'Consolidation'"),
   ],
@@ -148,7 +207,11 @@ def test_missing_tables(raw, table):
 
 @pytest.mark.parametrize(
   ("box", "message"),
-  [((1, 1, 0, 5), "above 0"), (("x", 1, 1, 1), "not all numbers")],
+  [
+    ((1, 1, 0, 5), "above 0"),
+    (("x", 1, 1, 1), "not all numbers"),
+    (("nan", 1, 1, 1), "not all numbers"),
+  ],
 )
 def test_malformed_boxes(raw, box, message):
   write_boxes(raw, "e" * 8, box)

@@ -1,3 +1,7 @@
+import collections
+import csv
+import gzip
+import os
 import tarfile
 from xml.etree import ElementTree
 
@@ -31,8 +35,11 @@ def raw(tmp_path, picture, write_dicom):
   write_report(tmp_path, 3)
   (tmp_path / "ecgen-radiology" / "4.xml").write_text("<eCitation>")
   (tmp_path / "images").mkdir()
-  for name in ("CXR1_1_IM-0001-3001.png", "2_IM-0652-1001.dcm.png"):
-    Image.fromarray(picture).save(tmp_path / "images" / name)
+  for name, pixels in (
+    ("CXR1_1_IM-0001-3001.png", picture),
+    ("2_IM-0652-1001.dcm.png", picture[::-1]),
+  ):
+    Image.fromarray(pixels).save(tmp_path / "images" / name)
   write_dicom(tmp_path / "dicom" / "CXR1_1_IM-0001-4001.dcm", picture, bits=8)
   (tmp_path / "nlmcxr_dicom_metadata.csv").write_text(
     "imageid,View Position\nCXR1_1_IM-0001-3001,PA\nCXR1_1_IM-0001-4001,LL\n"
@@ -42,10 +49,10 @@ def raw(tmp_path, picture, write_dicom):
 
 def test_plan(raw):
   plan = open_i.plan(raw)
-  assert [(item.image_id, item.view) for item in plan.items] == [
+  assert [(item.image_id, item.view, *item.notes) for item in plan.items] == [
     ("1_1_IM-0001-3001", "frontal"),
     ("1_1_IM-0001-4001", "lateral"),
-    ("2_IM-0652-1001", "unknown"),
+    ("2_IM-0652-1001", "unknown", "view:not_stated"),
   ]
   assert plan.items[0].findings == "No XXXX of effusion."
   assert plan.items[0].impression == ""
@@ -61,6 +68,21 @@ def test_every_name_of_an_image_is_found(raw, tmp_path_factory):
   assert manifest["rejects"] == {"report:not_xml": 1}
 
 
+def test_files_that_nobody_names_are_counted(raw):
+  (raw / "images" / "CXR9_IM-0001-1001.png").touch()
+  (raw / "ecgen-radiology" / os.fsdecode(b"\xff.xml")).write_text("<a>")
+  plan = open_i.plan(raw)
+  assert plan.filtered["image:named_by_no_report"] == 1
+  assert plan.rejected[-1] == ("?", "report:not_xml")
+
+
+def test_an_image_with_two_views_is_an_error(raw):
+  with (raw / "nlmcxr_dicom_metadata.csv").open("a") as handle:
+    handle.write("1_1_IM-0001-3001.dcm,AP\n")
+  with pytest.raises(ValueError, match="row 3 repeats an image"):
+    open_i.plan(raw)
+
+
 def test_nothing_there(tmp_path):
   with pytest.raises(ValueError, match="no XML reports"):
     open_i.plan(tmp_path)
@@ -73,14 +95,44 @@ def test_real_reports(shared_dir, tmp_path):
     archive.extractall(tmp_path, filter="data")
   paths = sorted(tmp_path.rglob("*.xml"))
   assert len(paths) == 2655
-  with_section = {"findings": 0, "impression": 0}
-  expected = {"findings": 0, "impression": 0}
+  counts: collections.Counter[tuple[bool, ...]] = collections.Counter()
   for path in paths:
     _, sections, _ = open_i.read_report(path)
-    for element in ElementTree.parse(path).iter("AbstractText"):  # noqa: S314
-      name = element.attrib["Label"].lower()
-      if name in expected and (element.text or "").strip():
-        expected[name] += 1
-    for name in with_section:
-      with_section[name] += name in sections
-  assert with_section == expected
+    expected = {
+      element.attrib["Label"].lower(): " ".join(element.text.split())
+      for element in ElementTree.parse(path).iter("AbstractText")  # noqa: S314
+      if element.text and element.text.strip()
+    }
+    assert sections == expected
+    counts["findings" in expected, "impression" in expected] += 1
+    # No report has only an indication or a comparison, which are not stored.
+    assert {"findings", "impression"} & expected.keys() or not expected
+  assert counts == {
+    (True, True): 2292,
+    (False, True): 339,
+    (True, False): 5,
+    (False, False): 19,
+  }
+
+
+def test_real_views(shared_dir, tmp_path):
+  name = "nlmcxr_dicom_metadata.csv.gz"
+  (tmp_path / name).symlink_to(shared_dir / "iu_openi" / name)
+  archive = shared_dir / "iu_openi" / "NLMCXR_reports_subset.tgz"
+  with tarfile.open(archive) as reports:
+    reports.extractall(tmp_path, filter="data")
+  plan = open_i.plan(tmp_path)
+  assert plan.rejected == ()
+  with gzip.open(shared_dir / "iu_openi" / name, "rt", newline="") as handle:
+    stated = {
+      row["imageid"].removeprefix("CXR"): row["View Position"]
+      for row in csv.DictReader(handle)
+    }
+  silent = 0
+  for item in plan.items:
+    word = stated.get(item.image_id, "")
+    expected = {"PA": "frontal", "AP": "frontal", "": "unknown"}
+    assert item.view == expected.get(word, "lateral")
+    assert item.notes == (("view:not_stated",) if word == "" else ())
+    silent += word == ""
+  assert 0.3 < silent / len(plan.items) < 0.4

@@ -22,6 +22,9 @@ ROWS = [
   ("p6", "RNN_model", "PA", "['nodule'"),
   ("p7", "RNN_model", "PA", "[]"),
   ("p8", "Guess", "PA", "['nodule']"),
+  ("p9", " RNN_Model ", "COSTAL", "['normal']"),
+  ("p9", "RNN_model", " exclude", "['normal']"),
+  ("p9", "RNN_model", "UNK", "['normal']"),
 ]
 
 
@@ -49,14 +52,20 @@ def test_plan(raw):
   assert [(item.patient_id, item.split) for item in plan.items] == [
     ("p1", "test"),
     ("p2", "train"),
+    ("p9", "train"),
+    ("p9", "train"),
   ]
   assert plan.items[0].labels == {"cardiomegaly": 1, "pleural effusion": 1}
   assert plan.items[0].findings == "corazon normal ."
   assert (plan.items[0].sex, plan.items[0].age_band) == ("F", "60-69")
-  assert plan.items[1].view == "frontal"
+  assert [(item.view, *item.notes) for item in plan.items[1:]] == [
+    ("frontal",),
+    ("unknown", "view:neither_frontal_nor_lateral"),
+    ("unknown", "view:not_stated"),
+  ]
   assert plan.filtered == {
     "split:patient_also_labelled_by_a_physician": 1,
-    "projection:exclude": 1,
+    "projection:exclude": 2,
     "labels:null": 2,
     "labels:exclude": 1,
     "labels:unparseable": 1,
@@ -68,7 +77,11 @@ def test_images_are_found(raw, tmp_path_factory):
   out = tmp_path_factory.mktemp("out") / "padchest"
   manifest = build.build(padchest.plan(raw), out, key=bytes(32))
   assert manifest["rejects"] == {}
-  assert manifest["notes"] == {"window:absent": 2}
+  assert manifest["notes"] == {
+    "view:neither_frontal_nor_lateral": 1,
+    "view:not_stated": 1,
+    "window:absent": 4,
+  }
 
 
 @pytest.mark.parametrize(
@@ -84,12 +97,34 @@ def test_images_are_found(raw, tmp_path_factory):
     ("('a',)", "labels:unparseable"),
     ("[" * 5000, "labels:unparseable"),
     ("['" + "a" * 20_000 + "']", "labels:unparseable"),
-    ("['a\0']", "labels:unparseable"),
+    ("['a\\x41']", "labels:unparseable"),
+    ("['a' 'b']", "labels:unparseable"),
+    ("['a'] + ['b']", "labels:unparseable"),
+    ("['a', ['b']]", "labels:unparseable"),
+    ("['a', 'b',]", ["a", "b"]),
+    ("[ 'a' ,\t\"koch's bacillus\" ]", ["a", "koch's bacillus"]),
+    ("['" + "a'" * 4000, "labels:unparseable"),
     ("['Exclude']", "labels:exclude"),
   ],
 )
 def test_labels(cell, expected):
   assert padchest.parse_labels(cell) == expected
+
+
+@pytest.mark.parametrize(
+  ("old", "new", "message"),
+  [
+    ("p5", "2.38E+38", "row 6 column 'PatientID' is an id that was rounded"),
+    ("s3", "", "row 4: ImageID, StudyID or PatientID is blank"),
+    ("6_abc.png", "6\x07.png", "row 7 column 'ImageID' holds control"),
+  ],
+)
+def test_ids_that_are_none(raw, old, new, message):
+  (path,) = raw.glob("*.csv")
+  path.write_text(path.read_text().replace(old, new))
+  with pytest.raises(ValueError, match=message) as error:
+    padchest.plan(raw)
+  assert "38E" not in str(error.value)
 
 
 def test_missing_table(tmp_path):
@@ -101,6 +136,10 @@ def test_real_table(shared_dir):
   plan = padchest.plan(shared_dir / "labels" / "padchest")
   assert len(plan.items) + sum(plan.filtered.values()) == 19_637
   assert plan.filtered["labels:null"] >= 9
+  assert "labels:unparseable" not in plan.filtered
+  assert not any(item.findings == "nan" for item in plan.items)
+  unclear = sum(bool(item.notes) for item in plan.items)
+  assert 60 < unclear <= 89  # COSTAL, as SOURCE.md counts them
   test = [item for item in plan.items if item.split == "test"]
   assert 4_500 < len(test) <= 4_726
   patients = {item.patient_id for item in test}

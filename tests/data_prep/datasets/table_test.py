@@ -39,9 +39,29 @@ def test_columns(tmp_path):
   ]
   assert (second.view, second.sex, second.age_band) == ("lateral", "M", "90+")
   assert third.split == "validate"
+  assert [item.notes for item in made.items] == [
+    (),
+    (),
+    ("view:not_stated",),
+  ]
   assert first.patient_id == second.patient_id == "1"
   assert first.study_id != second.study_id
   assert made.filtered == {"image:blank": 1, "patient:blank": 1}
+
+
+def test_without_a_column_of_views_that_is_said(tmp_path):
+  made = plan(tmp_path, split="test")
+  assert {item.notes for item in made.items} == {("view:not_stated",)}
+
+
+@pytest.mark.parametrize("column", ["patient", "study", "image"])
+def test_ids_that_a_spreadsheet_rounded(tmp_path, column):
+  text = f"file,text,{column}\na.png,x,007\nb.png,x,2.38285E+38\n"
+  message = f"row 2 column '{column}' is an id that was rounded"
+  with pytest.raises(ValueError, match=message):
+    plan(tmp_path, text, **{f"{column}_column": column, "split": "test"})
+  made = plan(tmp_path, text.replace("E+38", ""), split="test")
+  assert made.items[0].image_id == "a.png"
 
 
 def test_labels_in_one_column(tmp_path):
@@ -103,7 +123,7 @@ def test_split_by_patient(tmp_path):
     ),
     ({"split": "test", "image_column": "path"}, "lacks the column.*'path'"),
     ({"split": "test", "label_columns": ("text",)}, "row 1 column 'text'"),
-    ({"split_column": "view"}, "row 1 column 'view'"),
+    ({"split_column": "view"}, "t.csv row 1 column 'view'"),
   ],
 )
 def test_mistakes(tmp_path, options, message):
