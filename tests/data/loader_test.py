@@ -1,6 +1,7 @@
 """The input path: determinism, sharding, resuming, refusals."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -142,6 +143,73 @@ def test_sampled_sentences_keep_their_order():
   assert "One here. Two here. Three here." not in seen
   assert not any(character.isdigit() for s in seen for character in s)
   assert "Two here. One here." not in seen
+
+
+@pytest.mark.parametrize(
+  "sentences",
+  [
+    ["No edema.", "No effusion."],
+    ["no edema.", "no effusion."],
+    ["Edema?", "No!", "Effusion"],
+    ["Told to Dr. Jones by phone.", "No edema."],
+    ["Told to Dr. ___.", "No edema."],
+    ["Told to J. Smith and Mrs. A. Roe.", "No edema."],
+    ["Since ___.", "___ cm above the carina.", "XXXX is normal."],
+    ["Seen at 10 a.m. on ___.", "No edema."],
+    ["Seen at 10 a.m.", "No edema."],
+    ["A nodule of 2.5 cm.", "It grew by 0.3 cm."],
+    ["Right vs. left.", "See e.g. the hilum, approx. 2 cm."],
+    ["The C.T. shows a mass.", "See C.T. Chest."],
+    ["Fracture of rib No. 3 and no. 4.", "No pneumothorax."],
+    ["Effusions: no.", "Heart: normal."],
+    ["Grade 2.", "No effusion."],
+    ["Vertebra T5.", "No fracture."],
+    ["Stable (see above.)", 'Read as "clear."', "No edema."],
+    ["Clear..", "Heart normal .", "Normal."],
+    ["Cough // ? pneumonia."],
+    ["No effusion"],
+  ],
+  ids=lambda sentences: sentences[0][:24],
+)
+def test_sentences_are_found_again(sentences):
+  assert loader.split_sentences("  ".join(sentences)) == sentences
+  assert loader.split_sentences("\n".join(sentences)) == sentences
+
+
+@pytest.mark.parametrize(
+  ("text", "sentences"),
+  [
+    ("1. Edema. 2. No mass.", ["Edema.", "No mass."]),
+    ("1) Edema 2) No mass", ["Edema", "No mass"]),
+    ("(1) Edema. (2) No mass.", ["Edema.", "No mass."]),
+    ("1.Edema. 2.No mass.", ["Edema.", "No mass."]),
+    ("1. Edema 2. No mass", ["Edema", "No mass"]),
+    ("2. No mass.", ["No mass."]),
+    ("Stable: 1. Edema. 2. Mass.", ["Stable:", "Edema.", "Mass."]),
+    ("1. 2.5 cm mass. 2. ___.", ["2.5 cm mass."]),
+    ("A lesion of grade 1. No mass.", ["A lesion of grade 1.", "No mass."]),
+    ("Compared to 2011. 12 nodules.", ["Compared to 2011.", "12 nodules."]),
+    ("Lungs clear.Heart normal.", ["Lungs clear.", "Heart normal."]),
+    ("No edema. ... - ___.", ["No edema."]),
+    ("", []),
+    (" \n ", []),
+    ("___.", []),
+  ],
+)
+def test_lists_and_leftovers(text, sentences):
+  assert loader.split_sentences(text) == sentences
+
+
+@pytest.mark.parametrize("unit", ["A. ", "1. ", ". ", "a.A", " ", "(", "no. 1"])
+def test_sentences_take_time_in_proportion_to_length(unit):
+  """A second, at worst; to copy what was read so far would take minutes."""
+  started = time.process_time()
+  loader.split_sentences(unit * (2**20 // len(unit)))
+  assert time.process_time() - started < 20
+
+
+def test_text_without_a_sentence_stays_whole():
+  assert loader.sample_sentences("___.", np.random.default_rng(0)) == "___."
 
 
 @pytest.mark.parametrize(

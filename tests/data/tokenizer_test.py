@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tokenizers
 
 from tier_jax.data import tokenizer
 
@@ -49,12 +50,7 @@ def test_json_round_trip_tokenises_alike(bundled):
 
 
 def test_local_hugging_face_directory(tmp_path):
-  vocabulary = tokenizer.BUNDLED_VOCABULARY.read_text("utf-8")
-  (tmp_path / "vocab.txt").write_text(vocabulary, "utf-8")
-  (tmp_path / "tokenizer_config.json").write_text(
-    json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True})
-  )
-  (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+  _bert_directory(tmp_path)
   loaded = tokenizer.Tokenizer.from_name(str(tmp_path), 8)
   assert loaded.tokens("Left effusion")[:4] == [
     "[CLS]",
@@ -95,4 +91,94 @@ def test_malformed_tokenizer_json_is_named(tmp_path):
   path = tmp_path / "tokenizer.json"
   path.write_text("{")
   with pytest.raises(ValueError, match=r"tokenizer.json' is no tokenizer.json"):
+    tokenizer.Tokenizer.from_name(str(path), 8)
+
+
+PLACEHOLDERS = [
+  *("___", "__", "_" * 30, "XXXX", "XXXXXXXX"),
+  *("XXXX-XXXX", "XXXX/XXXX", "XXXX--XXXX", "__/__/____", "___-XXXX"),
+]
+
+
+def _bert_directory(path):
+  """Writes a vocabulary in which no gap has a token of its own, as BERT's."""
+  vocabulary = tokenizer.BUNDLED_VOCABULARY.read_text("utf-8").split("\n")
+  kept = [word for word in vocabulary if word != "___"]
+  (path / "vocab.txt").write_text("\n".join(kept), "utf-8")
+  (path / "tokenizer_config.json").write_text(
+    json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": True})
+  )
+  (path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+  return path
+
+
+@pytest.mark.parametrize("gap", PLACEHOLDERS)
+def test_a_placeholder_is_one_token(bundled, tmp_path, gap):
+  text = f"No {gap}, x-{gap} or {gap}."
+  loaded = tokenizer.Tokenizer.from_name(str(_bert_directory(tmp_path)), 12)
+  from_file = tokenizer.Tokenizer.from_name(str(tmp_path / "vocab.txt"), 12)
+  for tokenize, token in (
+    (tokenizer.Tokenizer.from_name("bundled", 12), "___"),
+    (loaded, "[UNK]"),
+    (from_file, "[UNK]"),
+    (tokenizer.Tokenizer.from_json(loaded.to_json(), 12), "[UNK]"),
+  ):
+    want = [
+      "[CLS]",
+      "no",
+      token,
+      ",",
+      "x",
+      "-",
+      token,
+      "or",
+      token,
+      ".",
+      "[SEP]",
+    ]
+    assert tokenize.tokens(text) == [*want, "[PAD]"]
+    got = tokenize([text])
+    # It is content.
+    assert got["token_mask"][0].tolist() == [False] + [True] * 9 + [False] * 2
+
+
+def test_placeholders_need_no_new_row(tmp_path):
+  vocabulary = tokenizer.BUNDLED_VOCABULARY.read_text("utf-8").splitlines()
+  bundled = tokenizer.Tokenizer.from_name("bundled", 8)
+  assert bundled.vocab_size == len(vocabulary)
+  assert bundled(["___"])["input_ids"][0, 1] == vocabulary.index("___")
+  loaded = tokenizer.Tokenizer.from_name(str(_bert_directory(tmp_path)), 8)
+  assert loaded.vocab_size == len(vocabulary) - 1
+  assert loaded(["___"])["input_ids"][0, 1] == vocabulary.index("[UNK]")
+
+
+@pytest.mark.parametrize(
+  ("text", "tokens"),
+  [
+    ("___ ___", ["___", "___"]),
+    ("XXXX XXXX", ["___", "___"]),
+    ("___-year-old", ["___", "-", "year", "-", "old"]),
+    ("XXXXth", ["___", "t", "##h"]),
+    ("XXX xxxx _", ["x", "##x", "##x", "x", "##x", "##x", "##x", "_"]),
+  ],
+)
+def test_what_is_a_placeholder_and_what_is_not(text, tokens):
+  bundled = tokenizer.Tokenizer.from_name("bundled", 16)
+  assert bundled.tokens(text)[1 : 1 + len(tokens)] == tokens
+
+
+def test_vocabulary_without_a_token_for_placeholders_is_refused(tmp_path):
+  vocabulary = tokenizer.BUNDLED_VOCABULARY.read_text("utf-8").split("\n")
+  backend = tokenizers.Tokenizer(
+    tokenizers.models.WordLevel(
+      {
+        token: i
+        for i, token in enumerate(vocabulary)
+        if token not in ("", "___", "[UNK]")
+      }
+    )
+  )
+  path = tmp_path / "tokenizer.json"
+  backend.save(str(path))
+  with pytest.raises(ValueError, match=r"no token for placeholders"):
     tokenizer.Tokenizer.from_name(str(path), 8)

@@ -1,6 +1,10 @@
+import dataclasses
+import time
+
 import pytest
 
-from data_prep import rejects, reports
+from data_prep import items, rejects, reports
+from tests.data_prep import awkward_reports
 
 WHOLE = """                                 FINAL REPORT
  EXAMINATION:  CHEST (PA AND LAT)
@@ -84,8 +88,65 @@ def test_text_before_any_heading_has_no_name():
   assert sections == {"": "Lungs clear.", "wet read": "fine"}
 
 
-def test_many_lines_take_no_time():
-  reports.parse_report("A B, " * 50_000 + "\n" + "X" * 100_000)
+@pytest.mark.parametrize(
+  ("text", "sections"),
+  [report[1:] for report in awkward_reports.REPORTS],
+  ids=[report[0] for report in awkward_reports.REPORTS],
+)
+def test_awkward_reports(text, sections):
+  assert reports.parse_report(text) == sections
+
+
+@pytest.mark.parametrize(
+  ("heading", "section"),
+  [
+    # One letter less, more, changed; two swapped; all from real reports.
+    ("MPRESSION", "impression"),
+    ("IMPRSSION", "impression"),
+    ("IMPRRESSION", "impression"),
+    ("IMOREESSION", None),
+    ("IMPRESSOIN", "impression"),
+    ("FINDINDGS", "findings"),
+    ("COINCLUSION", "impression"),
+    ("NDICATION", "indication"),
+    ("COMPARISIONS", "comparison"),
+    # Other words are not mistaken for them.
+    ("COMPRESSION", None),
+    ("DEPRESSION", None),
+    ("MEDICATION", None),
+    ("EXCLUSION", None),
+    ("LUNGS", None),
+  ],
+)
+def test_typing_errors_in_headings(heading, section):
+  text = f"TECHNIQUE: A.\n{heading}: B.\n"
+  assert reports.parse_report(text).get(section or heading.lower()) == "B."
+
+
+@pytest.mark.parametrize(
+  "unit",
+  [
+    *(":", "_", " ", "\n", "a\t", "A ", "*", "- #", "1:22", "A/&", "\\n", "\0"),
+    *("FINAL REPORT\n", "FINDINGS:\n", "a IMPRESSION: ", "HISTORY: a\n\n"),
+    *("HISTORY:\n\n\n", "WET READ\n__________\n", "Findings\n", "XXXX"),
+    *("FINAL ADDENDUM\nIMPRESSION: a\n", "CHEST: a\nHISTORY: a\n\n"),
+    *(
+      "Z" * 60 + ": a\n",
+      "a. FINDINGS AND ",
+      "THE HISTORY OF CHEST ",
+      "\u2028",
+    ),
+  ],
+)
+def test_time_is_in_proportion_to_length(unit):
+  """The largest report allowed takes a second or two, at worst.
+
+  What is quadratic in lines, chunks or blanks would take minutes: hence a
+  limit that no slow machine reaches.
+  """
+  started = time.process_time()
+  reports.parse_report(unit * (reports.MAX_BYTES // len(unit)))
+  assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize(
@@ -138,3 +199,111 @@ def test_a_body_without_heading_is_not_the_indication():
     "indication": "Cough.",
     "": "The lungs are clear.",
   }
+
+
+def _item(name: str, report: str, *, labelled: bool = True) -> items.Item:
+  return items.Item(
+    image_paths=(f"{name}.png",),
+    split="train",
+    image_id=name,
+    study_id=report,
+    patient_id="p",
+    report_paths=(f"none/{report}.txt", f"{report}.txt") if report else (),
+    labels={"Edema": 1} if labelled else {},
+  )
+
+
+def test_fill_reads_each_report_once(tmp_path, monkeypatch):
+  reads = []
+  read_report = reports.read_report
+  monkeypatch.setattr(
+    reports,
+    "read_report",
+    lambda path: reads.append(path.name) or read_report(path),
+  )
+  names = [f"r{i:03}" for i in range(600)]
+  for name in names:
+    (tmp_path / f"{name}.txt").write_text(
+      f"FINDINGS: {name}.\nIMPRESSION: I {name}."
+    )
+  plan = items.Plan(
+    "x",
+    tmp_path,
+    [_item(f"{name}{view}", name) for name in names for view in "ab"],
+    {"split:none": 3},
+    (("i", "file:odd"),),
+    {"seed": 1},
+  )
+  got, notes = reports.fill(plan, num_threads=3)
+  assert sorted(reads) == [f"{name}.txt" for name in names]
+  assert notes == {}
+  assert got == dataclasses.replace(
+    plan,
+    items=[
+      dataclasses.replace(
+        item,
+        report_paths=(),
+        findings=f"{item.study_id}.",
+        impression=f"I {item.study_id}.",
+      )
+      for item in plan.items
+    ],
+  )
+
+
+@pytest.mark.parametrize(
+  ("data", "reason"),
+  [
+    (None, "report:missing"),
+    (b"Nothing with a heading.", "report:no_findings_or_impression"),
+    (b"", "report:no_findings_or_impression"),
+    (b"version https://git-lfs.github.com/spec/v1\noid", "report:lfs_pointer"),
+    (b"IMPRESSION: \xff", "report:not_utf8"),
+    (b"IMPRESSION: \0", "report:binary"),
+    (b"x" * (2**20 + 1), "report:too_large"),
+  ],
+)
+def test_images_without_report_live_by_their_labels(tmp_path, data, reason):
+  if data is not None:
+    (tmp_path / "r.txt").write_bytes(data)
+  plan = items.Plan(
+    "x",
+    tmp_path,
+    [_item("a", "r"), _item("b", "r", labelled=False), _item("c", "")],
+  )
+  got, notes = reports.fill(plan)
+  assert got.items == [
+    dataclasses.replace(plan.items[0], report_paths=()),
+    plan.items[2],
+  ]
+  assert got.rejected == (("b", reason),)
+  assert notes == {reason: 1}
+
+
+@pytest.mark.parametrize(
+  ("name", "reason"),
+  [
+    ("../r.txt", "path:outside_source_dir"),
+    ("a\0", "path:invalid"),
+    ("x" * 5000, "report:unreadable"),
+  ],
+)
+def test_hostile_paths_of_reports_are_counted(tmp_path, name, reason):
+  item = dataclasses.replace(_item("a", "r"), report_paths=(name,))
+  got, notes = reports.fill(items.Plan("x", tmp_path, [item]))
+  assert notes == {reason: 1}
+  assert got.items[0].impression == ""
+
+
+def test_reports_of_denied_items_are_not_read(tmp_path):
+  (tmp_path / "r.txt").write_text("IMPRESSION: Read.")
+  item = dataclasses.replace(_item("a", "r"), denied="denied:deny_list")
+  got, notes = reports.fill(items.Plan("x", tmp_path, [item]))
+  assert got.items == [dataclasses.replace(item, report_paths=())]
+  assert notes == {}
+
+
+def test_fill_leaves_texts_alone_that_are_there(tmp_path):
+  item = dataclasses.replace(_item("a", ""), impression="Given.")
+  plan = items.Plan("x", tmp_path, [item])
+  assert reports.fill(plan) == (plan, {})

@@ -1,6 +1,7 @@
 """Text to fixed-length token ids."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,20 +12,49 @@ import tokenizers
 # so that nothing needs a download.
 BUNDLED_VOCABULARY = Path(__file__).with_name("vocab.txt")
 
+# What de-identification leaves of words: "___" in MIMIC-CXR, "XXXX" in Open-i.
+_GAP = r"(?:_{2,}|X{4})"
+_PLACEHOLDER = re.compile(rf"{_GAP}(?:[-/]*{_GAP})*")
+# Tokens that may stand for it, the first that a vocabulary has. No pretrained
+# embedding table then needs another row.
+_PLACEHOLDER_TOKENS = ("___", "[UNK]")
+
 
 class Tokenizer:
   """WordPiece tokens of report text, truncated and padded to one length.
+
+  A placeholder of removed words (a run of underscores or "XXXX", or several
+  joined as in "XXXX-XXXX" or "__/__") is one token: "___" in the bundled
+  vocabulary, "[UNK]" in BERT's. It is content: it counts in `token_mask`.
 
   Build it with `from_name` or, from a checkpoint, `from_json`.
   """
 
   def __init__(self, backend: tokenizers.Tokenizer, max_length: int):
-    """Takes over `backend`; `max_length` counts [CLS] and [SEP]."""
+    """Takes over `backend`; `max_length` counts [CLS] and [SEP].
+
+    Raises:
+      ValueError: if `max_length` is below 3 or the vocabulary has no [PAD], or
+        neither ___ nor [UNK].
+    """
     if max_length < 3:
       raise ValueError(f"data.max_length is {max_length}, expected >= 3")
     pad_id = backend.token_to_id("[PAD]")
     if pad_id is None:
       raise ValueError("the tokenizer has no [PAD] token")
+    known = [
+      t for t in _PLACEHOLDER_TOKENS if backend.token_to_id(t) is not None
+    ]
+    if not known:
+      raise ValueError(
+        "the tokenizer has no token for placeholders, expected one of "
+        f"{', '.join(_PLACEHOLDER_TOKENS)}"
+      )
+    self._placeholder = known[0]
+    # It has its row already: this only keeps it from being split.
+    backend.add_tokens(
+      [tokenizers.AddedToken(self._placeholder, normalized=False)]
+    )
     self._json = backend.to_str()
     self._backend = backend
     self._backend.enable_truncation(max_length)
@@ -83,7 +113,7 @@ class Tokenizer:
 
     `token_mask` is True on content: neither padding nor [CLS] or [SEP].
     """
-    encodings = self._backend.encode_batch(list(texts))
+    encodings = self._backend.encode_batch([self._mark(t) for t in texts])
     shape = (len(encodings), self.max_length)
     attention = np.array([e.attention_mask for e in encodings], np.int32)
     special = np.array([e.special_tokens_mask for e in encodings], bool)
@@ -97,7 +127,10 @@ class Tokenizer:
 
   def tokens(self, text: str) -> list[str]:
     """Returns the T tokens of a text, [CLS] and padding included."""
-    return self._backend.encode(text).tokens
+    return self._backend.encode(self._mark(text)).tokens
+
+  def _mark(self, text: str) -> str:
+    return _PLACEHOLDER.sub(f" {self._placeholder} ", text)
 
 
 def _word_pieces(path: Path) -> tokenizers.Tokenizer:
