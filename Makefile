@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # every later Python.
 PINS = .constraints/python$(shell $(PYTHON) -c 'import sys; print("3.11" if sys.version_info[:2] == (3, 11) else "3.12")').txt
 
-.PHONY: setup demo test lint format
+.PHONY: setup demo test lint format fuzz kill-test
 
 setup: $(VENV)/installed
 
@@ -24,6 +24,21 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --warnings
+
+# Longer than a test may be: 5,000 broken DICOMs, and runs killed at random
+# moments, through Apache Beam too (in an environment of its own: Beam holds
+# back what others need).
+fuzz: setup
+	$(BIN)/python -m tests.data_prep.fuzz --num_files=5000
+
+kill-test: $(VENV)/beam/installed
+	$(VENV)/beam/bin/python -m tests.data_prep.kill --beam
+
+$(VENV)/beam/installed: .constraints/python3.11-beam.txt pyproject.toml | setup
+	python3.11 -m venv $(VENV)/beam
+	$(VENV)/beam/bin/pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	$(VENV)/beam/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -1,14 +1,31 @@
 """Prepares a dataset: `python -m data_prep DATASET --help`."""
 
 import argparse
+import collections
 import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from data_prep import build, ids
-from data_prep.datasets import chexpert, mimic_cxr, open_i, padchest, table
+from data_prep import (
+  build,
+  dicom,
+  ids,
+  inspection,
+  items,
+  splits,
+  verify,
+)
+from data_prep.datasets import (
+  chexpert,
+  mimic_cxr,
+  nih_cxr14,
+  open_i,
+  padchest,
+  table,
+  vindr_cxr,
+)
 
 _EXAMPLE = """example:
   python -m data_prep {dataset} \\
@@ -34,27 +51,31 @@ _PHANTOM_EXAMPLE = """example:
 
 _SOURCES = {
   "mimic_cxr": (mimic_cxr.plan, "MIMIC-CXR 2.0.0, DICOM images"),
+  "mimic_cxr_jpg": (mimic_cxr.plan_jpg, "MIMIC-CXR-JPG 2.0.0"),
   "chexpert": (chexpert.plan, "CheXpert, full or small"),
   "padchest": (padchest.plan, "PadChest"),
   "open_i": (open_i.plan, "the Indiana University collection"),
+  "nih_cxr14": (nih_cxr14.plan, "NIH ChestX-ray14"),
+  "vindr_cxr": (vindr_cxr.plan, "VinDr-CXR"),
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command line and returns the exit status.
 
-  A mistake in the flags or the source ends with status 2 and one line.
+  A mistake in the flags or the source ends with status 2 and one line; a
+  dataset that `verify` finds wrong with status 1.
   """
   arguments = _make_parser().parse_args(argv)
   try:
-    if arguments.dataset == "phantom":
-      _draw_phantom(arguments)
-    else:
-      _prepare(arguments)
-  except (ValueError, FileNotFoundError) as error:
-    print(f"data_prep {arguments.dataset}: error: {error}", file=sys.stderr)
+    return arguments.run(arguments) or 0
+  except (ValueError, OSError) as error:
+    message = str(error)
+    if isinstance(error, OSError):
+      # Its own text would name a file of the source.
+      message = f"{type(error).__name__}: {error.strerror}"
+    print(f"data_prep {arguments.command}: error: {message}", file=sys.stderr)
     return 2
-  return 0
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
@@ -62,7 +83,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     raise ValueError(
       f"source_dir {str(arguments.source_dir)!r} is no directory"
     )
-  if arguments.dataset == "table":
+  if arguments.command == "table":
     plan = table.plan(
       arguments.source_dir,
       arguments.table,
@@ -70,16 +91,38 @@ def _prepare(arguments: argparse.Namespace) -> None:
       _table_options(arguments),
     )
   else:
-    plan = _SOURCES[arguments.dataset][0](arguments.source_dir)
+    plan = _SOURCES[arguments.command][0](arguments.source_dir)
+  if arguments.dry_run:
+    build.check_plan(plan)
+    print(describe(plan))
+    return
+  key = ids.load_key(arguments.id_key_file, arguments.output_dir)
+  if arguments.deny_list:
+    denied = splits.read_deny_list(arguments.deny_list)
+    plan = splits.apply_deny_list(plan, denied, key)
   manifest = build.build(
     plan,
     arguments.output_dir,
-    key=ids.load_key(arguments.id_key_file, arguments.output_dir),
+    key=key,
     short_side=arguments.short_side,
+    recipe=arguments.recipe,
     shard_records=arguments.shard_records,
     num_workers=arguments.num_workers,
+    limit=arguments.limit,
+    beam_flags=arguments.beam,
   )
   print(summarise(manifest))
+  print(f"look at it: python -m data_prep inspect {arguments.output_dir}")
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+  wrong = verify.verify(arguments.directory)
+  print("\n".join(wrong), end="\n" if wrong else "")
+  return 1 if wrong else 0
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+  print(inspection.write(arguments.directory, arguments.output))
 
 
 def _draw_phantom(arguments: argparse.Namespace) -> None:
@@ -94,23 +137,68 @@ def _draw_phantom(arguments: argparse.Namespace) -> None:
   )
 
 
+def describe(plan: items.Plan) -> str:
+  """Returns the table of what a plan would convert, before any file is read."""
+  counts = {}
+  for split in splits.SPLITS:
+    of_split = [item for item in plan.items if item.split == split]
+    counts[split] = {
+      "records": len(of_split),
+      "studies": len({item.study_id for item in of_split}),
+      "patients": len({item.patient_id for item in of_split}),
+    }
+  views = collections.Counter(item.view for item in plan.items)
+  labels = collections.Counter(
+    name for item in plan.items for name in item.labels
+  )
+  lines = _table(counts)
+  lines += _tally("views", views)
+  lines += _tally("labels stated", labels)
+  lines += _tally(
+    "images with boxes",
+    {
+      "boxes": sum(bool(item.boxes) for item in plan.items),
+      "masks": sum(bool(item.masks) for item in plan.items),
+    },
+  )
+  lines += _tally(
+    "rejected files", collections.Counter(reason for _, reason in plan.rejected)
+  )
+  lines += _tally("left out", plan.filtered)
+  return "\n".join(lines)
+
+
 def summarise(manifest: dict) -> str:
   """Returns the table of what was written and what was not."""
-  lines = [f"{'split':<10}{'records':>9}{'studies':>9}{'patients':>9}"]
-  for split, counts in manifest["splits"].items():
+  lines = _table(manifest["splits"])
+  lines += _tally("rejected files", manifest["rejects"])
+  lines += _tally("left out", manifest["filtered"])
+  lines += _tally("notes", manifest["notes"])
+  if near := manifest["near_duplicates"]:
     lines.append(
-      f"{split:<10}{counts['records']:>9}{counts['studies']:>9}"
-      f"{counts['patients']:>9}"
+      f"pairs across splits that look alike: {near}, in near_duplicates.jsonl"
     )
-  for title, key in (
-    ("rejected files", "rejects"),
-    ("rows left out", "filtered"),
-    ("notes", "notes"),
-  ):
-    counts = manifest[key]
-    lines.append(f"{title}: {sum(counts.values()) if counts else 'none'}")
-    lines += [f"{number:>9}  {reason}" for reason, number in counts.items()]
   return "\n".join(lines)
+
+
+def _table(splits_: Mapping[str, Mapping[str, int]]) -> list[str]:
+  columns = ("records", "studies", "patients")
+  return [
+    f"{'split':<10}" + "".join(f"{column:>9}" for column in columns),
+    *(
+      f"{split:<10}" + "".join(f"{counts[column]:>9}" for column in columns)
+      for split, counts in splits_.items()
+    ),
+  ]
+
+
+def _tally(title: str, counts: Mapping[str, int]) -> list[str]:
+  counts = {name: number for name, number in counts.items() if number}
+  total = sum(counts.values()) if counts else "none"
+  return [
+    f"{title}: {total}",
+    *(f"{number:>9}  {name}" for name, number in sorted(counts.items())),
+  ]
 
 
 def _table_options(arguments: argparse.Namespace) -> table.TableOptions:
@@ -124,15 +212,14 @@ def _make_parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(
     prog="python -m data_prep",
     description="Turns a chest x-ray dataset, as distributed, into shards.",
-    epilog="`python -m data_prep DATASET --help` shows an example of each.",
+    epilog="`python -m data_prep COMMAND --help` shows an example of each.",
   )
   commands = parser.add_subparsers(
-    dest="dataset", required=True, metavar="DATASET"
+    dest="command", required=True, metavar="COMMAND"
   )
   for name, (plan, text) in _SOURCES.items():
-    command = _add_command(
-      commands, name, text, _EXAMPLE.format(dataset=name), plan.__doc__
-    )
+    example = _EXAMPLE.format(dataset=name)
+    command = _add_command(commands, name, text, example, plan.__doc__)
     _add_build_flags(command)
   command = _add_command(
     commands,
@@ -148,21 +235,45 @@ def _make_parser() -> argparse.ArgumentParser:
     "phantom",
     "draws synthetic patients in the layouts of three datasets",
     _PHANTOM_EXAMPLE,
-    None,
+    run=_draw_phantom,
   )
   command.add_argument("--output_dir", type=Path, required=True)
   command.add_argument("--num_patients", type=int, required=True)
   command.add_argument("--seed", type=int, default=0)
   _add_workers_flag(command)
+  command = _add_command(
+    commands,
+    "verify",
+    "says whether a prepared dataset is still what its manifest says",
+    "example:\n  python -m data_prep verify prepared/padchest",
+    run=_verify,
+  )
+  command.add_argument("directory", help="a path or a URL")
+  command = _add_command(
+    commands,
+    "inspect",
+    "writes one page to look at a prepared dataset",
+    "example:\n  python -m data_prep inspect prepared/padchest",
+    run=_inspect,
+  )
+  command.add_argument("directory", type=Path)
+  command.add_argument(
+    "--output", type=Path, help="default: inspect.html in the directory"
+  )
   return parser
 
 
 def _add_command(
-  commands, name: str, text: str, example: str, doc: str | None
+  commands,
+  name: str,
+  text: str,
+  example: str,
+  doc: str | None = None,
+  run: Callable[[argparse.Namespace], int | None] = _prepare,
 ) -> argparse.ArgumentParser:
   # The module's own words on what source_dir must hold and what is done.
   body = inspect.cleandoc(doc or "").partition("\n")[2].partition("Raises:")[0]
-  return commands.add_parser(
+  command = commands.add_parser(
     name,
     help=text,
     description=f"{text[0].upper()}{text[1:]}.\n{body}".rstrip(),
@@ -170,6 +281,8 @@ def _add_command(
     epilog=example,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
+  command.set_defaults(run=run)
+  return command
 
 
 def _add_workers_flag(command: argparse.ArgumentParser) -> None:
@@ -187,9 +300,31 @@ def _add_build_flags(command: argparse.ArgumentParser) -> None:
   command.add_argument("--source_dir", type=Path, required=True)
   command.add_argument(
     "--output_dir",
-    type=Path,
     required=True,
-    help="a dataset that is already there is replaced at the end",
+    help="a path, or a URL such as gs://bucket/dir (needs gcsfs) or s3:// "
+    "(needs s3fs); a dataset that is already there is replaced at the end, at "
+    "a URL it is an error. A run that was stopped goes on where it was",
+  )
+  command.add_argument(
+    "--dry_run",
+    action="store_true",
+    help="prints what the tables promise, reads no image or report and writes "
+    "nothing",
+  )
+  command.add_argument(
+    "--limit", type=int, help="images a split, at most: for a first try"
+  )
+  command.add_argument(
+    "--recipe",
+    choices=dicom.RECIPES,
+    default="voi",
+    help="how more than 8 bits become grey (default: %(default)s)",
+  )
+  command.add_argument(
+    "--deny_list",
+    type=Path,
+    help="a file of patient, study or image ids, one a line, the source's or "
+    "hashed, to leave out of train and validate",
   )
   command.add_argument(
     "--short_side",
@@ -200,16 +335,24 @@ def _add_build_flags(command: argparse.ArgumentParser) -> None:
   command.add_argument(
     "--shard_records",
     type=int,
-    default=4096,
+    default=1024,
     help="images a shard, at most (default: %(default)s)",
   )
   command.add_argument(
     "--id_key_file",
     type=Path,
     help="64 hexadecimal digits that key the hashed ids (default: id_key "
-    "beside output_dir, made once)",
+    "beside output_dir, made once; at a URL it must be given)",
   )
   _add_workers_flag(command)
+  command.add_argument(
+    "--beam",
+    type=str.split,
+    metavar="'FLAGS'",
+    help="makes the shards through Apache Beam (extra `beam`), with its own "
+    "flags, such as --beam='--runner=DirectRunner'; --num_workers is then "
+    "Beam's to decide",
+  )
 
 
 def _add_table_flags(command: argparse.ArgumentParser) -> None:

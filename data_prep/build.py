@@ -1,172 +1,141 @@
 """A plan of images to a prepared dataset: shards, rejects, manifest.
 
-Nothing stands at `output_dir` before all of it is done: the build happens in
-a directory beside it, which takes its place at the end.
+On this machine nothing stands at the output before all of it is done: the
+build happens in a directory beside it, which takes its place at the end. At a
+URL it happens in place, and the manifest, without which nobody reads a
+dataset, comes last. Either way a build that was killed goes on where it was.
 """
 
 import collections
+import contextlib
 import dataclasses
-import functools
+import fcntl
 import hashlib
 import json
-import shutil
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
 import tensorflow_datasets as tfds
-import tqdm
-from array_record.python import array_record_module  # pyright: ignore
 from etils import epath
 
-from data_prep import convert, engine, ids, items, splits
+from data_prep import (
+  corpus,
+  dicom,
+  duplicates,
+  engine,
+  ids,
+  items,
+  progress,
+  reports,
+  shards,
+  splits,
+  store,
+)
 from tier_jax.data import records
 
-VERSION = "1.0.0"
-# A record can be read alone, and PNG does not compress any further.
-WRITER_OPTIONS = "group_size:1,uncompressed"
-PLAIN_PROGRESS_S = 10.0
-SHEET_TILE = 224
-SHEET_COLUMNS = 6
-SHEET_TILES = 24
+VERSION = "1.1.0"
+MANIFEST = "manifest.json"
+TFDS_FILES = ("dataset_info.json", "features.json")
+# Lies in a directory from the start of a build to its end, and tells it from
+# someone's own; then it also says which file was renamed to what.
+_BEGUN = "begun.json"
 
 
 def build(
   plan: items.Plan,
-  output_dir: Path,
+  output_dir: str | Path,
   *,
   key: bytes,
   short_side: int = 256,
-  shard_records: int = 4096,
+  recipe: str = "voi",
+  shard_records: int = 1024,
   num_workers: int = 1,
+  limit: int | None = None,
+  beam_flags: Sequence[str] | None = None,
 ) -> dict:
   """Writes the dataset and returns its manifest.
 
-  The result depends on the plan, the files, the key and the sizes alone, to
-  the byte; neither on the workers nor on the time.
+  The result depends on the plan, the files, the key, the settings and the
+  software alone, to the byte; neither on the workers, the engine or the time,
+  nor on how often it was killed.
 
   Args:
     plan: what to convert.
-    output_dir: is replaced if it holds a complete dataset.
+    output_dir: a path, or a URL that fsspec knows. A complete dataset on this
+      machine is replaced; one that this very plan gave is left as it is.
     key: for the ids, from `ids.load_key`.
     short_side: pixels; images with a larger shorter side are reduced.
+    recipe: one of `dicom.RECIPES`.
     shard_records: items a shard, at most.
     num_workers: processes.
+    limit: items a split, at most; None for all.
+    beam_flags: makes the shards through Apache Beam, with these options.
 
   Raises:
     ValueError: if the plan is empty, puts a patient, a study or an image in
-      two splits or an image in twice, or if no image could be converted; if
-      `output_dir` holds something that is not a dataset, or a number is < 1.
+      two splits or an image in twice; if pixels are the same in two splits or
+      no image could be converted; if the reports look wrong; if `output_dir`
+      holds something that is not a dataset; or if a setting is not one.
+    OSError: if the output cannot be written.
   """
   for field, value in (
     ("short_side", short_side),
     ("shard_records", shard_records),
     ("num_workers", num_workers),
+    ("limit", 1 if limit is None else limit),
   ):
     if value < 1:
       raise ValueError(f"{field} is {value}, expected at least 1")
-  # A link is the owner's own arrangement: what it leads to is replaced.
-  output_dir = output_dir.resolve()
-  _check_plan(plan)
-  _check_replaceable(output_dir)
-  if plan.root.resolve().is_relative_to(output_dir):
+  if recipe not in dicom.RECIPES:
     raise ValueError(
-      "source_dir lies in output_dir, which would be replaced; name another"
+      f"recipe {recipe!r} is not one of {', '.join(dicom.RECIPES)}"
     )
-  queue = _hash_items(plan, key)
-  part_dir = output_dir.with_name(f".{output_dir.name}.part")
-  if part_dir.exists():
-    shutil.rmtree(part_dir)  # what a killed run left
-  part_dir.mkdir(parents=True)
-  counts = _Counts()
-  for raw_id, reason in plan.rejected:
-    image_id = ids.hash_id(key, plan.name, "image", raw_id)
-    counts.rejected.append((image_id, reason))
-  work = functools.partial(
-    convert.convert_item, root=plan.root, short_side=short_side
-  )
-  outcomes = engine.run(queue, work, convert.crashed, num_workers)
-  progress = _progress(zip(queue, outcomes, strict=True), len(queue))
-  shards = _write_shards(progress, part_dir, shard_records, counts)
-  if not shards:
-    shutil.rmtree(part_dir)
-    raise ValueError(
-      f"none of the {len(queue)} images could be converted: "
-      f"{_tally(reason for _, reason in counts.rejected)}"
-    )
-  split_shards = _name_shards(plan.name, part_dir, shards)
-  manifest = {
+  output = store.Store(output_dir)
+  check_plan(plan)
+  _check_place(plan, output)
+  plan, report_notes = reports.fill(plan)
+  statistics = corpus.check(_texts(plan))
+  print(statistics.format(), file=sys.stderr)
+  settings = shards.Settings(plan.root, short_side, recipe)
+  tasks = _make_tasks(_hash_items(plan, key), shard_records, limit)
+  about = {
     "dataset": plan.name,
     "version": VERSION,
     "settings": {
       **plan.settings,
       "short_side": short_side,
+      "recipe": recipe,
       "shard_records": shard_records,
+      "limit": limit,
       "id_key": ids.fingerprint(key),
     },
-    "splits": {
-      split: {**counts.of_split(split), "shards": split_shards[split]}
-      for split in splits.SPLITS
-      if split in split_shards
-    },
-    "rejects": _tally(reason for _, reason in counts.rejected),
-    "filtered": dict(sorted(plan.filtered.items())),
-    "notes": dict(sorted(counts.notes.items())),
-    "labels": {
-      name: {str(value): values[value] for value in (1, 0, -1)}
-      for name, values in sorted(counts.labels.items())
-    },
+    "software": shards.software(),
+    "digest": _digest(task.digest(settings) for task in tasks),
   }
-  _write_tfds_metadata(plan.name, part_dir, split_shards)
-  _write_contact_sheet(part_dir, split_shards)
-  with (part_dir / "rejects.jsonl").open("w", encoding="utf-8") as handle:
-    for image_id, reason in sorted(counts.rejected):
-      handle.write(json.dumps({"image_id": image_id, "reason": reason}) + "\n")
-  (part_dir / "manifest.json").write_text(
-    json.dumps(manifest, indent=2) + "\n", encoding="utf-8"
-  )
-  _replace(output_dir, part_dir)
+  if (manifest := _read_manifest(output)) and _is_same(manifest, about):
+    print("the dataset is complete already: nothing to do", file=sys.stderr)
+    _clean(output)
+    return manifest
+  work = output.sibling(".{}.part") if output.is_local else output
+  with _begin(work):
+    results = _make_shards(tasks, settings, work, num_workers, beam_flags)
+    rejected = _list_rejects(plan, key, results)
+    accepted = _check_results(tasks, results, rejected, output)
+    near = duplicates.find_near(accepted)
+    manifest = about | _summarise(plan, tasks, results, rejected, report_notes)
+    manifest["near_duplicates"] = len(near)
+    manifest["reports"] = statistics.to_dict()
+    _finish(work, tasks, results, manifest, rejected, near)
+  if output.is_local:
+    work.move_to(output)
+  _clean(output)
   return manifest
 
 
-class _Counts:
-  """What the accepted records amount to."""
-
-  def __init__(self):
-    self.rejected: list[tuple[str, str]] = []
-    self.notes: collections.Counter[str] = collections.Counter()
-    self.labels: dict[str, collections.Counter[int]] = {}
-    self._ids = {split: (set(), set(), set()) for split in splits.SPLITS}
-    self._split_of_pixels: dict[bytes, str] = {}
-
-  def add(self, item: items.Item, outcome: convert.Outcome) -> None:
-    self.notes.update(outcome.notes)
-    if outcome.data is None:
-      self.rejected.append((item.image_id, outcome.reason))
-      return
-    named = (item.image_id, item.study_id, item.patient_id)
-    for seen, value in zip(self._ids[item.split], named, strict=True):
-      seen.add(value)
-    for name, value in item.labels.items():
-      self.labels.setdefault(name, collections.Counter())[value] += 1
-    first = self._split_of_pixels.setdefault(outcome.pixels_digest, item.split)
-    if first != item.split:
-      # The source's own doing (patients are apart): said, not repaired.
-      self.notes["image:same_pixels_in_two_splits"] += 1
-
-  def of_split(self, split: str) -> dict[str, int]:
-    image_ids, study_ids, patient_ids = self._ids[split]
-    return {
-      "records": len(image_ids),
-      "patients": len(patient_ids),
-      "studies": len(study_ids),
-    }
-
-
-def _check_plan(plan: items.Plan) -> None:
+def check_plan(plan: items.Plan) -> None:
+  """Raises ValueError if the plan is empty or lets something leak."""
   if not plan.items:
     raise ValueError(
       f"{plan.name} has no image to convert; left out: "
@@ -174,9 +143,10 @@ def _check_plan(plan: items.Plan) -> None:
     )
   if not plan.root.is_dir():
     raise ValueError(f"image directory {plan.root.name!r} does not exist")
+  kept = [item for item in plan.items if not item.denied]
   for kind in ("patient", "study", "image"):
     splits.check_disjoint(
-      kind, ((getattr(item, f"{kind}_id"), item.split) for item in plan.items)
+      kind, ((getattr(item, f"{kind}_id"), item.split) for item in kept)
     )
   repeated = len(plan.items) - len({item.image_id for item in plan.items})
   if repeated:
@@ -186,23 +156,51 @@ def _check_plan(plan: items.Plan) -> None:
     )
 
 
-def _check_replaceable(output_dir: Path) -> None:
-  if not output_dir.exists():
-    return
-  manifest = output_dir / "manifest.json"
-  try:
-    # Other programs have files of that name too.
-    if {"dataset", "settings", "splits"} <= json.loads(
-      manifest.read_text("utf-8")
-    ).keys():
-      return
-  except (OSError, ValueError, AttributeError):
-    pass  # it is none of ours
-  if not output_dir.is_dir() or any(output_dir.iterdir()):
+def _check_place(plan: items.Plan, output: store.Store) -> None:
+  if output.is_local and plan.root.resolve().is_relative_to(output.local_path):
     raise ValueError(
-      f"output_dir {output_dir.name!r} exists and is not a prepared dataset; "
-      "it is left alone, name another"
+      "source_dir lies in output_dir, which would be replaced; name another"
     )
+  manifest = _read_manifest(output)
+  if manifest is None:
+    if not output.is_empty() and _BEGUN not in output.names():
+      raise ValueError(
+        f"output_dir {output.name!r} is not empty and not a prepared dataset; "
+        "name another"
+      )
+  elif manifest["dataset"] != plan.name:
+    raise ValueError(
+      f"output_dir {output.name!r} holds the dataset {manifest['dataset']!r}, "
+      f"not {plan.name!r}; name another"
+    )
+
+
+def _read_manifest(output: store.Store) -> dict[str, Any] | None:
+  try:
+    manifest = json.loads(output.read_text(MANIFEST))
+  except (FileNotFoundError, NotADirectoryError, ValueError):
+    return None
+  # Other programs have files of that name too.
+  if not isinstance(manifest, dict) or not (
+    {"dataset", "settings", "splits"} <= manifest.keys()
+  ):
+    return None
+  return manifest
+
+
+def _is_same(manifest: Mapping, about: Mapping) -> bool:
+  return {name: manifest.get(name) for name in about} == json.loads(
+    json.dumps(about)
+  )
+
+
+def _texts(plan: items.Plan) -> Iterator[str]:
+  """Yields the text of each study once."""
+  seen = set()
+  for item in plan.items:
+    if item.study_id not in seen and not item.denied:
+      seen.add(item.study_id)
+      yield f"{item.findings} {item.impression}".strip()
 
 
 def _hash_items(plan: items.Plan, key: bytes) -> list[items.Item]:
@@ -218,72 +216,253 @@ def _hash_items(plan: items.Plan, key: bytes) -> list[items.Item]:
   ]
   # By hash: neighbours in a shard are then strangers, and the order of the
   # tables leaves no trace.
-  order = {split: place for place, split in enumerate(splits.SPLITS)}
-  return sorted(hashed, key=lambda item: (order[item.split], item.image_id))
+  return sorted(hashed, key=lambda item: item.image_id)
 
 
-def _write_shards(
-  results: Iterable[tuple[items.Item, convert.Outcome]],
-  directory: Path,
-  shard_records: int,
-  counts: _Counts,
-) -> list[tuple[str, Path, int]]:
-  """Writes the accepted records; returns (split, file, records) a shard.
-
-  A shard is a fixed stretch of the plan, so each one's bytes depend on its
-  own items only.
-  """
-  shards: list[tuple[str, Path, int]] = []
-  writer, path, split, taken, written = None, Path(), "", 0, 0
-  for item, outcome in results:
-    if item.split != split or taken == shard_records:
-      if writer is not None:
-        writer.close()
-        shards.append((split, path, written))
-      writer, split, taken, written = None, item.split, 0, 0
-    taken += 1
-    counts.add(item, outcome)
-    if outcome.data is None:
-      continue
-    if writer is None:
-      path = directory / f"{split}-{len(shards):05d}.tmp"
-      writer = array_record_module.ArrayRecordWriter(str(path), WRITER_OPTIONS)
-    writer.write(outcome.data)
-    written += 1
-  if writer is not None:
-    writer.close()
-    shards.append((split, path, written))
-  return shards
+def _make_tasks(
+  queue: Sequence[items.Item], shard_records: int, limit: int | None
+) -> list[shards.Task]:
+  """Cuts each split into stretches: a shard's bytes are its items' alone."""
+  tasks = []
+  for split in splits.SPLITS:
+    of_split = [item for item in queue if item.split == split][:limit]
+    tasks += [
+      shards.Task(split, index, tuple(of_split[start : start + shard_records]))
+      for index, start in enumerate(range(0, len(of_split), shard_records))
+    ]
+  return tasks
 
 
-def _name_shards(
-  name: str, directory: Path, shards: list[tuple[str, Path, int]]
-) -> dict[str, dict[str, dict]]:
-  """Gives the shards their final names; returns what the manifest says."""
-  named: dict[str, dict[str, dict]] = {}
-  totals = collections.Counter(split for split, _, _ in shards)
-  for split, path, written in shards:
-    files = named.setdefault(split, {})
-    final = path.with_name(
-      f"{name}-{split}.array_record-{len(files):05d}-of-{totals[split]:05d}"
+def _digest(parts: Iterable[str]) -> str:
+  return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def _begin(work: store.Store) -> Iterator[None]:
+  """Marks a directory as being built, by this run alone if it is local."""
+  if not work.is_local:
+    if MANIFEST in work.names():
+      raise ValueError(
+        f"output_dir {work.name!r} holds another dataset; remove it, or name "
+        "another"
+      )
+    if _BEGUN not in work.names():
+      work.write_text(_BEGUN, "{}")
+    yield
+    return
+  work.local_path.mkdir(parents=True, exist_ok=True)
+  lock = work.local_path.with_name(f"{work.name}.lock")
+  with lock.open("w") as handle:
+    try:
+      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+      raise ValueError(
+        f"output_dir: another run is writing {work.name!r}; wait for it"
+      ) from None
+    try:
+      if _BEGUN not in work.names():
+        work.write_text(_BEGUN, "{}")
+      yield
+    finally:
+      lock.unlink()
+
+
+def _make_shards(
+  tasks: Sequence[shards.Task],
+  settings: shards.Settings,
+  work: store.Store,
+  num_workers: int,
+  beam_flags: Sequence[str] | None,
+) -> list[shards.Result]:
+  """Returns the results of all tasks, doing those that are not done."""
+  # A run that was killed while it gave the shards their last names.
+  renamed = json.loads(work.read_text(_BEGUN))
+  for name, final in renamed.items():
+    if final in work.names():
+      work.rename(final, name)
+  work.write_text(_BEGUN, "{}")
+  expected = {_BEGUN} | {
+    name for task in tasks for name in (task.result_name, task.file_name)
+  }
+  work.keep_only(expected)
+  done = {task.name: shards.read_result(task, settings, work) for task in tasks}
+  todo = [task for task in tasks if done[task.name] is None]
+  if len(todo) < len(tasks):
+    print(
+      f"going on: {len(tasks) - len(todo)} of {len(tasks)} shards are done",
+      file=sys.stderr,
     )
-    path.rename(final)
-    with final.open("rb") as handle:
-      digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    files[final.name] = {
-      "sha256": digest,
-      "records": written,
-      "bytes": final.stat().st_size,
-    }
-  return named
+  if beam_flags is None:
+    with progress.Counter(sum(len(task.items) for task in todo)) as counter:
+      engine.run(todo, settings, work, num_workers, counter.add)
+  elif todo:
+    from data_prep import beam_engine  # needs the extra `beam`
+
+    beam_engine.run(todo, settings, work, beam_flags)
+  results = []
+  for task in tasks:
+    result = done[task.name] or shards.read_result(task, settings, work)
+    if result is None:
+      raise ValueError(f"shard {task.name} was not written as it should be")
+    results.append(result)
+  return results
 
 
-def _write_tfds_metadata(
-  name: str, directory: Path, split_shards: Mapping[str, Mapping[str, dict]]
+def _list_rejects(
+  plan: items.Plan, key: bytes, results: Iterable[shards.Result]
+) -> list[tuple[str, str]]:
+  """Returns (hashed image id, reason), sorted."""
+  rejected = [
+    (ids.hash_id(key, plan.name, "image", raw_id), reason)
+    for raw_id, reason in plan.rejected
+  ]
+  for result in results:
+    rejected += result.rejects.items()
+  return sorted(rejected)
+
+
+def _check_results(
+  tasks: Sequence[shards.Task],
+  results: Sequence[shards.Result],
+  rejected: Sequence[tuple[str, str]],
+  output: store.Store,
+) -> list[duplicates.Image]:
+  """Returns all stored images.
+
+  Raises:
+    ValueError: if there are none, or if one is in two splits.
+  """
+  accepted = [
+    duplicates.Image(image_id, task.split, *known)
+    for task, result in zip(tasks, results, strict=True)
+    for image_id, known in result.images.items()
+  ]
+  if not accepted:
+    raise ValueError(
+      f"none of the {sum(len(task.items) for task in tasks)} images could be "
+      f"converted: {_tally(reason for _, reason in rejected)}"
+    )
+  if equal := duplicates.find_equal(accepted):
+    place = output.sibling("{}.duplicates")
+    place.write_text("deny_list.txt", "\n".join(equal) + "\n")
+    raise ValueError(
+      f"{len(equal)} image(s) have the pixels of an image in another split; "
+      f"their hashed ids are in {place.name}/deny_list.txt beside output_dir: "
+      "run again with it as --deny_list, which does over only their shards"
+    )
+  return accepted
+
+
+def _summarise(
+  plan: items.Plan,
+  tasks: Sequence[shards.Task],
+  results: Sequence[shards.Result],
+  rejected: Iterable[tuple[str, str]],
+  report_notes: Mapping[str, int],
+) -> dict[str, Any]:
+  notes = collections.Counter(report_notes)
+  filtered = collections.Counter(plan.filtered)
+  labels: dict[str, collections.Counter[int]] = {}
+  counts: dict[str, dict[str, Any]] = {}
+  for split in splits.SPLITS:
+    named = [set(), set(), set()]
+    files = {}
+    for task, result in zip(tasks, results, strict=True):
+      if task.split != split:
+        continue
+      notes.update(result.notes)
+      filtered.update(item.denied for item in task.items if item.denied)
+      for item in task.items:
+        if item.image_id in result.images:
+          ids_of = (item.image_id, item.patient_id, item.study_id)
+          for seen, value in zip(named, ids_of, strict=True):
+            seen.add(value)
+          for name, value in item.labels.items():
+            labels.setdefault(name, collections.Counter())[value] += 1
+      if result.records:
+        files[task.file_name] = {
+          "sha256": result.sha256,
+          "records": result.records,
+          "bytes": result.size,
+        }
+    if files:
+      counts[split] = {
+        "records": len(named[0]),
+        "patients": len(named[1]),
+        "studies": len(named[2]),
+        "shards": {
+          f"{plan.name}-{split}.array_record-{i:05d}-of-{len(files):05d}": shard
+          for i, shard in enumerate(files.values())
+        },
+      }
+  return {
+    "splits": counts,
+    "rejects": _tally(reason for _, reason in rejected),
+    "filtered": dict(sorted(filtered.items())),
+    "notes": dict(sorted(notes.items())),
+    "labels": {
+      name: {str(value): values[value] for value in (1, 0, -1)}
+      for name, values in sorted(labels.items())
+    },
+  }
+
+
+def _finish(
+  work: store.Store,
+  tasks: Sequence[shards.Task],
+  results: Sequence[shards.Result],
+  manifest: Mapping[str, Any],
+  rejected: Iterable[tuple[str, str]],
+  near: Iterable[tuple[str, str, int]],
 ) -> None:
+  """Names the shards and writes what lies beside them, the manifest last."""
+  written = [
+    task.file_name
+    for task, result in zip(tasks, results, strict=True)
+    if result.records
+  ]
+  final = [
+    name for split in manifest["splits"].values() for name in split["shards"]
+  ]
+  names = dict(zip(written, final, strict=True))
+  work.write_text(_BEGUN, json.dumps(names))
+  for name, final_name in names.items():
+    work.rename(name, final_name)
+  with work.staging() as directory:
+    _write_tfds_metadata(manifest, directory)
+    for name in TFDS_FILES:
+      work.put(directory / name, name)
+  _write_lines(work, "rejects.jsonl", ("image_id", "reason"), rejected)
+  _write_lines(
+    work,
+    "near_duplicates.jsonl",
+    ("image_id", "other_image_id", "distance"),
+    near,
+  )
+  work.write_text(MANIFEST, json.dumps(manifest, indent=2) + "\n")
+
+
+def _write_lines(
+  work: store.Store, name: str, fields: Sequence[str], rows: Iterable[tuple]
+) -> None:
+  lines = [
+    json.dumps(dict(zip(fields, row, strict=True))) + "\n" for row in rows
+  ]
+  work.write_text(name, "".join(lines))
+
+
+def _write_tfds_metadata(manifest: Mapping[str, Any], directory: Path) -> None:
+  """Writes `TFDS_FILES`, and empty files in place of the shards.
+
+  The library wants to see that there are shards, and looks at names alone.
+  """
+  for counts in manifest["splits"].values():
+    for name in counts["shards"]:
+      (directory / name).touch()
+
   def template(**kwargs):
     return tfds.core.ShardedFileTemplate(
-      dataset_name=name,
+      dataset_name=manifest["dataset"],
       data_dir=epath.Path(directory),
       filetype_suffix="array_record",
       **kwargs,
@@ -298,75 +477,24 @@ def _write_tfds_metadata(
     split_infos=[
       tfds.core.SplitInfo(
         name=split,
-        shard_lengths=[shard["records"] for shard in shards.values()],
-        num_bytes=sum(shard["bytes"] for shard in shards.values()),
+        shard_lengths=[shard["records"] for shard in counts["shards"].values()],
+        num_bytes=sum(shard["bytes"] for shard in counts["shards"].values()),
         filename_template=template(split=split),
       )
-      for split, shards in split_shards.items()
+      for split, counts in manifest["splits"].items()
     ],
   )
 
 
-def _write_contact_sheet(
-  directory: Path, split_shards: Mapping[str, Mapping[str, dict]]
-) -> None:
-  """Writes a sheet of images spread evenly over the dataset."""
-  places = [
-    (name, index)
-    for shards in split_shards.values()
-    for name, shard in shards.items()
-    for index in range(shard["records"])
+def _clean(output: store.Store) -> None:
+  """Removes what only the building needed."""
+  done = [
+    name
+    for name in output.names()
+    if name == _BEGUN or shards.RESULT_NAME.fullmatch(name)
   ]
-  columns = SHEET_COLUMNS
-  count = min(SHEET_TILES, len(places))
-  rows = -(-count // columns)
-  sheet = np.zeros((rows * SHEET_TILE, columns * SHEET_TILE), np.uint8)
-  for tile in range(count):
-    name, index = places[tile * len(places) // count]
-    reader = array_record_module.ArrayRecordReader(str(directory / name))
-    image = records.decode(reader.read([index])[0]).image
-    reader.close()
-    scale = SHEET_TILE / max(image.shape)
-    small = cv2.resize(
-      image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
-    )[:SHEET_TILE, :SHEET_TILE]
-    top = tile // columns * SHEET_TILE + (SHEET_TILE - small.shape[0]) // 2
-    left = tile % columns * SHEET_TILE + (SHEET_TILE - small.shape[1]) // 2
-    sheet[top : top + small.shape[0], left : left + small.shape[1]] = small
-  cv2.imwrite(str(directory / "contact_sheet.png"), sheet)
-
-
-def _replace(output_dir: Path, part_dir: Path) -> None:
-  old_dir = part_dir.with_suffix(".old")
-  if old_dir.exists():
-    shutil.rmtree(old_dir)
-  if output_dir.exists():
-    output_dir.rename(old_dir)
-  part_dir.rename(output_dir)
-  if old_dir.exists():
-    shutil.rmtree(old_dir)
-
-
-def _progress(
-  results: Iterable[tuple[items.Item, convert.Outcome]], total: int
-) -> Iterator[tuple[items.Item, convert.Outcome]]:
-  """Passes the results on, with a bar on a terminal and lines elsewhere."""
-  if sys.stderr.isatty():
-    yield from tqdm.tqdm(results, total=total, unit="image")
-    return
-  start = last = time.monotonic()
-  for done, result in enumerate(results, 1):
-    yield result
-    now = time.monotonic()
-    if now - last >= PLAIN_PROGRESS_S:
-      last = now
-      rate = done / (now - start)
-      print(
-        f"{done}/{total} images, {rate:.1f}/s, "
-        f"{(total - done) / rate:.0f} s left",
-        file=sys.stderr,
-        flush=True,
-      )
+  for name in done:
+    output.remove(name)
 
 
 def _tally(reasons: Iterable[str]) -> dict[str, int]:

@@ -2,14 +2,21 @@
 
 import dataclasses
 import hashlib
-import pathlib
-from collections.abc import Iterable
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from data_prep import images, items, rejects, reports
+from data_prep import images, items, masks, paths, rejects
 from tier_jax.data import records
+
+# How a process may end that converts a file, see `sandbox.Sandbox`.
+DIED = "process:died"
+TIME_LIMIT = "process:time_limit"
+MEMORY_LIMIT = "process:memory_limit"
+ENDS = (DIED, TIME_LIMIT, MEMORY_LIMIT)
+
+_HASH_SIDE = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,53 +28,87 @@ class Outcome:
     reason: why not, "" otherwise.
     notes: what was done otherwise than the file said, such as
       "window:absent".
-    pixels_digest: of the stored image, to find it again in another split.
+    pixels_digest: of the stored image, to find it again in another split, "" if
+      there is none.
+    perceptual_hash: as `perceptual_hash` returns it.
   """
 
   data: bytes | None
   reason: str = ""
   notes: tuple[str, ...] = ()
-  pixels_digest: bytes = b""
+  pixels_digest: str = ""
+  perceptual_hash: int = 0
 
 
-def convert_item(item: items.Item, root: Path, short_side: int) -> Outcome:
-  """Returns the record of one item, or why there is none; never raises."""
-  notes: list[str] = []
+def convert_item(
+  item: items.Item, root: Path, short_side: int, recipe: str
+) -> Outcome:
+  """Returns the record of one item, or why there is none; never raises.
+
+  Args:
+    item: with hashed ids and the report's sections.
+    root: the directory that its paths start from.
+    short_side: pixels; images with a larger shorter side are reduced.
+    recipe: one of `dicom.RECIPES`.
+  """
+  notes = list(item.notes)
   try:
-    record = _make_record(item, root, short_side, notes)
+    record = _make_record(item, root, short_side, recipe, notes)
     return Outcome(
       records.encode(record),
       notes=tuple(notes),
       pixels_digest=hashlib.sha256(
         repr(record.image.shape).encode() + record.image.tobytes()
-      ).digest(),
+      ).hexdigest()[:32],
+      perceptual_hash=perceptual_hash(record.image),
     )
   except rejects.RejectError as rejection:
+    if _ran_out_of_memory(rejection):
+      return Outcome(None, MEMORY_LIMIT)
     return Outcome(None, rejection.reason)
   except Exception as error:
+    if _ran_out_of_memory(error):
+      return Outcome(None, MEMORY_LIMIT)
     # One odd file must not end a run of days. Its message may quote the file.
     return Outcome(None, f"error:{type(error).__name__}")
 
 
+def perceptual_hash(image: np.ndarray) -> int:
+  """Returns 64 bits of which few differ between pictures that look alike.
+
+  They say which of the 64 lowest frequencies of the cosine transform lie above
+  the median, the mean brightness apart.
+
+  Args:
+    image: (H, W) uint8.
+  """
+  small = cv2.resize(
+    image, (_HASH_SIDE, _HASH_SIDE), interpolation=cv2.INTER_AREA
+  )
+  low = cv2.dct(small.astype(np.float32))[:8, :8].ravel()
+  bits = low > np.median(low[1:])
+  return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def _ran_out_of_memory(error: BaseException | None) -> bool:
+  while error is not None:
+    if isinstance(error, MemoryError) or (
+      isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem
+    ):
+      return True
+    error = error.__cause__ or error.__context__
+  return False
+
+
 def _make_record(
-  item: items.Item, root: Path, short_side: int, notes: list[str]
+  item: items.Item, root: Path, short_side: int, recipe: str, notes: list[str]
 ) -> records.Record:
-  findings, impression = item.findings, item.impression
-  if item.report_paths:
-    path = locate(root, item.report_paths)
-    sections = reports.read_report(path) if path else {}
-    findings = sections.get("findings", "")
-    impression = sections.get("impression", "")
-    if path is None:
-      notes.append("report:missing")
-    elif not findings and not impression:
-      notes.append("report:no_findings_or_impression")
-  if not (findings or impression or item.labels):
+  if not (item.findings or item.impression or item.labels):
     raise rejects.RejectError("record:no_text_and_no_labels")
-  path = locate(root, item.image_paths)
+  path = paths.locate(root, item.image_paths)
   if path is None:
     raise rejects.RejectError("image:missing")
-  source = images.read_image(path, notes)
+  source = images.read_image(path, notes, recipe)
   image = images.shrink(source, short_side)
   return records.Record(
     image=image,
@@ -75,13 +116,32 @@ def _make_record(
     study_id=item.study_id,
     patient_id=item.patient_id,
     view=item.view,
-    findings=findings,
-    impression=impression,
+    findings=item.findings,
+    impression=item.impression,
     labels=item.labels,
     sex=item.sex,
     age_band=item.age_band,
     boxes=_scale_boxes(item, source.shape, image.shape),
+    masks=_scale_masks(item, source.shape, image.shape, notes),
   )
+
+
+def _scale_masks(
+  item: items.Item, source: tuple, stored: tuple, notes: list[str]
+) -> tuple:
+  scaled = []
+  for name, counts, shape in item.masks:
+    if shape != source:
+      raise rejects.RejectError("masks:other_image_size")
+    try:
+      mask = masks.shrink_mask(masks.decode_rle(counts, shape), stored)
+    except ValueError as error:
+      raise rejects.RejectError("masks:invalid") from error
+    if mask.any():
+      scaled.append((name, mask))
+    else:
+      notes.append("mask:too_small_to_store")
+  return tuple(scaled)
 
 
 def _scale_boxes(item: items.Item, source: tuple, stored: tuple) -> tuple:
@@ -99,36 +159,3 @@ def _scale_boxes(item: items.Item, source: tuple, stored: tuple) -> tuple:
       raise rejects.RejectError("boxes:outside_the_image")
     scaled.append((name, (x0, y0, x1, y1)))
   return tuple(scaled)
-
-
-def locate(root: Path, candidates: Iterable[str]) -> Path | None:
-  """Returns the first candidate below `root` that is a file, or None.
-
-  Args:
-    root: a directory.
-    candidates: relative paths, which may come from a hostile table.
-
-  Raises:
-    rejects.RejectError: if a candidate leads out of `root`, by its name or by a
-      link. A link at the first level is the owner's own arrangement.
-  """
-  for candidate in candidates:
-    parts = pathlib.PurePosixPath(candidate).parts
-    if not parts or candidate.startswith("/") or ".." in parts:
-      raise rejects.RejectError("path:outside_source_dir")
-    if "\0" in candidate:
-      raise rejects.RejectError("path:invalid")
-    path = root.joinpath(*parts)
-    if not path.is_file():
-      continue
-    base = root if len(parts) == 1 else root / parts[0]
-    if not path.resolve().is_relative_to(base.resolve()):
-      raise rejects.RejectError("path:outside_source_dir")
-    return path
-  return None
-
-
-def crashed(item: items.Item) -> Outcome:
-  """Returns the outcome of an item whose process died."""
-  del item
-  return Outcome(None, "error:process_died")

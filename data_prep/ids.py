@@ -9,18 +9,27 @@ from pathlib import Path
 KEY_BYTES = 32
 
 
-def load_key(key_file: Path | None, output_dir: Path) -> bytes:
+def load_key(key_file: Path | None, output_dir: str | Path) -> bytes:
   """Returns the key of the ids, made on first use.
 
   Args:
     key_file: a file of hexadecimal digits; None means `id_key` beside
       `output_dir`, which is made, readable to its owner alone, if absent.
-    output_dir: where the shards go; the key must not lie inside.
+    output_dir: where the shards go, a path or a URL; the key must not lie
+      inside.
 
   Raises:
     ValueError: if the named file is missing, too short, not hexadecimal, or
-      inside `output_dir`.
+      inside `output_dir`; if none is named and `output_dir` is a URL.
   """
+  if "://" in str(output_dir):
+    if key_file is None:
+      raise ValueError(
+        "id_key_file is not given, expected one where output_dir is a URL: "
+        "the key stays on this machine"
+      )
+    return _read_key(key_file)
+  output_dir = Path(output_dir)
   path = (
     output_dir.resolve().parent / "id_key" if key_file is None else key_file
   )
@@ -30,6 +39,10 @@ def load_key(key_file: Path | None, output_dir: Path) -> bytes:
     )
   if key_file is None and not path.exists():
     _make_key(path)
+  return _read_key(path)
+
+
+def _read_key(path: Path) -> bytes:
   try:
     key = bytes.fromhex(path.read_text(encoding="ascii").strip())
   except OSError:

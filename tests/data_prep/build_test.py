@@ -3,12 +3,13 @@ import hashlib
 import json
 import os
 
+import fsspec
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from data_prep import build, ids, items
+from data_prep import build, ids, items, shards, splits, verify
 
 KEY = bytes(32)
 
@@ -61,6 +62,7 @@ def test_manifest_counts(built):
   assert manifest["rejects"] == {"image:does_not_decode": 2}
   assert manifest["filtered"] == {"row:odd": 2}
   assert manifest["labels"] == {"Edema": {"1": 4, "0": 3, "-1": 4}}
+  assert manifest["near_duplicates"] == 0
   assert manifest["settings"]["id_key"] == ids.fingerprint(KEY)
   for split in (train, test):
     assert len(split["shards"]) == 2
@@ -162,14 +164,164 @@ def test_numbers_are_checked(built, tmp_path, field):
     build.build(plan, tmp_path / "out", key=KEY, **{field: 0})
 
 
-def test_same_pixels_in_two_splits_are_noted(built, tmp_path):
-  plan, _, _ = built
+def same_pixels(plan):
   train, test = plan.items[1], plan.items[0]
   same = dataclasses.replace(test, image_paths=train.image_paths)
+  return dataclasses.replace(plan, items=[same, *plan.items[1:]])
+
+
+def test_same_pixels_in_two_splits_are_an_error_with_a_way_out(built, tmp_path):
+  plan = same_pixels(built[0])
+  output_dir = tmp_path / "out"
+  with pytest.raises(ValueError, match=r"1 image\(s\) have the pixels"):
+    build.build(plan, output_dir, key=KEY)
+  assert not output_dir.exists()
+  denied = splits.read_deny_list(tmp_path / "out.duplicates/deny_list.txt")
+  assert denied == {ids.hash_id(KEY, "some_set", "image", "1.png")}
+  plan = splits.apply_deny_list(plan, denied, KEY)
+  manifest = build.build(plan, output_dir, key=KEY)
+  assert manifest["splits"]["train"]["records"] == 6
+  assert manifest["filtered"] == {"denied:deny_list": 1, "row:odd": 2}
+
+
+def test_pictures_that_look_alike_are_told(built, tmp_path):
+  plan = built[0]
+  train, test = plan.items[1], plan.items[0]
+  with Image.open(plan.root / train.image_paths[0]) as picture:
+    pixels = np.array(picture)
+  pixels[0, 0] ^= 1
+  Image.fromarray(pixels).save(plan.root / "images" / "alike.png")
+  alike = dataclasses.replace(test, image_paths=("images/alike.png",))
   manifest = build.build(
-    dataclasses.replace(plan, items=[train, same]), tmp_path / "a", key=KEY
+    dataclasses.replace(plan, items=[train, alike]), tmp_path / "a", key=KEY
   )
-  assert manifest["notes"] == {"image:same_pixels_in_two_splits": 1}
+  assert manifest["near_duplicates"] == 1
+  (pair,) = (tmp_path / "a/near_duplicates.jsonl").read_text().splitlines()
+  assert json.loads(pair) == {
+    "image_id": ids.hash_id(KEY, "some_set", "image", train.image_id),
+    "other_image_id": ids.hash_id(KEY, "some_set", "image", test.image_id),
+    "distance": 0,
+  }
+
+
+def test_limit_counts_a_split(built, tmp_path):
+  manifest = build.build(built[0], tmp_path / "a", key=KEY, limit=2)
+  records = sum(split["records"] for split in manifest["splits"].values())
+  assert records + sum(manifest["rejects"].values()) == 4
+  assert manifest["settings"]["limit"] == 2
+
+
+def count_conversions(monkeypatch):
+  made = []
+  make_shard = shards.make_shard
+
+  def counting(task, *arguments):
+    made.append(task.name)
+    make_shard(task, *arguments)
+
+  monkeypatch.setattr(shards, "make_shard", counting)
+  return made
+
+
+def test_a_complete_dataset_is_left_as_it_is(built, tmp_path, monkeypatch):
+  plan, output_dir, manifest = built
+  made = count_conversions(monkeypatch)
+  before = read_all(output_dir)
+  assert build.build(plan, output_dir, key=KEY, shard_records=4) == manifest
+  assert read_all(output_dir) == before
+  assert not made
+  build.build(plan, tmp_path / "other", key=KEY, shard_records=4)
+  assert made == ["train-00000", "train-00001", "test-00000", "test-00001"]
+
+
+# What stops a build, and how many of its four shards are then made again.
+STOPS = [
+  ("engine.run", 4),
+  ("duplicates.find_near", 0),
+  ("store.Store.rename", 0),
+  ("build._write_tfds_metadata", 0),
+  ("store.Store.move_to", 0),
+]
+
+
+@pytest.mark.parametrize(("where", "again"), STOPS)
+def test_a_stopped_build_goes_on(built, tmp_path, monkeypatch, where, again):
+  plan, output_dir, manifest = built
+  arguments = {"key": KEY, "shard_records": 4}
+
+  def stop(*_, **__):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(f"data_prep.{where}", stop)
+    with pytest.raises(KeyboardInterrupt):
+      build.build(plan, tmp_path / "out", **arguments)
+  assert not (tmp_path / "out").exists()
+  made = count_conversions(monkeypatch)
+  assert build.build(plan, tmp_path / "out", **arguments) == manifest
+  assert len(made) == again
+  assert read_all(tmp_path / "out") == read_all(output_dir)
+  assert os.listdir(tmp_path) == ["out"]
+
+
+def test_only_what_changed_is_made_again(built, tmp_path, monkeypatch):
+  plan = built[0]
+  with monkeypatch.context() as patch:
+    patch.setattr("data_prep.store.Store.move_to", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      build.build(plan, tmp_path / "out", key=KEY, shard_records=4)
+  part = tmp_path / ".out.part"
+  shard = next(part.glob("*-test.array_record-00001*"))
+  shard.write_bytes(shard.read_bytes()[:-1])
+  other = [
+    dataclasses.replace(item, sex="F" if item.image_id == "1.png" else "")
+    for item in plan.items
+  ]
+  made = count_conversions(monkeypatch)
+  build.build(
+    dataclasses.replace(plan, items=other),
+    tmp_path / "out",
+    key=KEY,
+    shard_records=4,
+  )
+  assert len(made) == 2
+  assert made[1] == "test-00001"
+
+
+def test_one_run_at_a_time(built, tmp_path, monkeypatch):
+  plan = built[0]
+
+  def second_run(*_):
+    with pytest.raises(ValueError, match="another run is writing"):
+      build.build(plan, tmp_path / "out", key=KEY)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr("data_prep.engine.run", second_run)
+  with pytest.raises(KeyboardInterrupt):
+    build.build(plan, tmp_path / "out", key=KEY)
+
+
+def test_output_at_a_url(built, monkeypatch):
+  plan, output_dir, manifest = built
+  memory = fsspec.filesystem("memory")
+  memory.store.clear()
+  url = "memory://bucket/sets/some_set"
+  with monkeypatch.context() as patch:
+    patch.setattr("data_prep.build._write_tfds_metadata", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      build.build(plan, url, key=KEY, shard_records=4)
+  assert not memory.exists("/bucket/sets/some_set/manifest.json")
+  made = count_conversions(monkeypatch)
+  assert build.build(plan, url, key=KEY, shard_records=4) == manifest
+  assert not made
+  written = {
+    path.rpartition("/")[2]: memory.cat_file(path)
+    for path in memory.find("/bucket")
+  }
+  assert written == read_all(output_dir)
+  assert verify.verify(url) == []
+  with pytest.raises(ValueError, match="holds another dataset; remove it"):
+    build.build(plan, url, key=KEY)
 
 
 def test_empty_plan_is_an_error(tmp_path):

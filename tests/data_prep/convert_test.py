@@ -1,5 +1,6 @@
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,6 +8,8 @@ from PIL import Image
 from data_prep import convert, items, rejects
 from tier_jax.data import records
 
+# 0 pixels outside, 960 inside, 960 outside, as COCO writes it.
+RUNS = "0Pn0Pn0"
 ITEM = items.Item(
   image_paths=("a/x.png",),
   split="test",
@@ -25,15 +28,16 @@ def root(tmp_path, picture):
 
 
 def test_record_holds_what_the_item_says(root, picture):
-  (root / "r.txt").write_text("FINDINGS: A.\nIMPRESSION: B.")
   item = dataclasses.replace(
     ITEM,
-    report_paths=("none.txt", "r.txt"),
+    findings="A.",
+    impression="B.",
+    notes=("view:not_stated",),
     view="frontal",
     sex="F",
     age_band="60-69",
   )
-  outcome = convert.convert_item(item, root, 256)
+  outcome = convert.convert_item(item, root, 256, "voi")
   assert outcome.data is not None
   record = records.decode(outcome.data)
   np.testing.assert_array_equal(record.image, picture)
@@ -44,14 +48,14 @@ def test_record_holds_what_the_item_says(root, picture):
     "F",
     "60-69",
   )
-  assert (outcome.reason, outcome.notes) == ("", ())
+  assert (outcome.reason, outcome.notes) == ("", ("view:not_stated",))
 
 
 def test_boxes_follow_the_image(root):
   item = dataclasses.replace(
     ITEM, boxes=(("Edema", (12.0, 10.0, 60.0, 30.0)),), box_shape=(40, 48)
   )
-  outcome = convert.convert_item(item, root, 20)
+  outcome = convert.convert_item(item, root, 20, "voi")
   assert outcome.data is not None
   record = records.decode(outcome.data)
   assert record.image.shape == (20, 24)
@@ -76,6 +80,8 @@ def test_boxes_follow_the_image(root):
       "boxes:other_image_size",
     ),
     ({"boxes": (("E", (90, 0, 99, 1)),)}, "boxes:outside_the_image"),
+    ({"masks": (("E", RUNS, (48, 40)),)}, "masks:other_image_size"),
+    ({"masks": (("E", "!", (40, 48)),)}, "masks:invalid"),
   ],
 )
 def test_reasons(root, tmp_path_factory, change, reason):
@@ -83,22 +89,46 @@ def test_reasons(root, tmp_path_factory, change, reason):
   outside.write_bytes((root / "a" / "x.png").read_bytes())
   (root / "a" / "link.png").symlink_to(outside)
   item = dataclasses.replace(ITEM, **change)
-  assert convert.convert_item(item, root, 256) == convert.Outcome(None, reason)
+  assert convert.convert_item(item, root, 256, "voi") == convert.Outcome(
+    None, reason
+  )
 
 
-def test_missing_report_is_noted_where_labels_stand_in(root):
-  item = dataclasses.replace(ITEM, report_paths=("none.txt",))
-  outcome = convert.convert_item(item, root, 256)
-  assert outcome.notes == ("report:missing",)
-  (root / "none.txt").write_text("Nothing with a heading.")
-  outcome = convert.convert_item(item, root, 256)
-  assert outcome.notes == ("report:no_findings_or_impression",)
+def test_masks_follow_the_image(root):
+  # COCO's runs go down the columns: 960 pixels are the left half of 40 x 48.
+  item = dataclasses.replace(ITEM, masks=(("Edema", RUNS, (40, 48)),))
+  outcome = convert.convert_item(item, root, 20, "voi")
+  assert outcome.data is not None
+  ((name, mask),) = records.decode(outcome.data).masks
+  assert name == "Edema"
+  expected = np.zeros((20, 24), bool)
+  expected[:, :12] = True
+  np.testing.assert_array_equal(mask, expected)
 
 
-def test_linked_folder_of_the_owner_is_followed(root, tmp_path_factory):
-  source = tmp_path_factory.mktemp("source")
-  (source / "files").symlink_to(root / "a")
-  assert convert.locate(source, ["files/x.png"]) == source / "files/x.png"
-  (source / "x.png").symlink_to(root / "a" / "x.png")
-  with pytest.raises(rejects.RejectError):
-    convert.locate(source, ["x.png"])
+def test_perceptual_hash_sees_the_picture_not_the_file():
+  rng = np.random.default_rng(0)
+  coarse = rng.integers(0, 256, (6, 6)).astype(np.uint8)
+  image = cv2.resize(coarse, (300, 200), interpolation=cv2.INTER_CUBIC)
+  smaller = cv2.resize(image, (150, 100), interpolation=cv2.INTER_AREA)
+  darker = (image * 0.8).astype(np.uint8)
+  other = cv2.resize(coarse[::-1], (300, 200), interpolation=cv2.INTER_CUBIC)
+
+  def distance(a, b):
+    return (convert.perceptual_hash(a) ^ convert.perceptual_hash(b)).bit_count()
+
+  assert distance(image, smaller) <= 2
+  assert distance(image, darker) <= 2
+  assert distance(image, other) > 10
+
+
+def test_running_out_of_memory_is_told_apart(root, monkeypatch):
+  def read_image(*_):
+    try:
+      raise MemoryError
+    except MemoryError as error:
+      raise rejects.RejectError("dicom:pixels") from error
+
+  monkeypatch.setattr("data_prep.images.read_image", read_image)
+  outcome = convert.convert_item(ITEM, root, 256, "voi")
+  assert outcome.reason == convert.MEMORY_LIMIT

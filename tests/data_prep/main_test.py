@@ -1,3 +1,4 @@
+import base64
 import csv
 import json
 import subprocess
@@ -6,7 +7,7 @@ import sys
 import numpy as np
 import pydicom
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from pydicom.datadict import DicomDictionary, dictionary_VR, keyword_for_tag
 
 from data_prep import __main__ as main
@@ -85,50 +86,110 @@ def test_every_process_writes_the_same_bytes(tmp_path, picture):
   assert written[0] == written[1]
 
 
+# All that hold text or free bytes.
+TEXT_VRS = (
+  "AE",
+  "CS",
+  "LO",
+  "LT",
+  "OB",
+  "PN",
+  "SH",
+  "ST",
+  "UC",
+  "UN",
+  "UR",
+  "UT",
+)
+
+
 def _mark_every_string(path):
-  """Puts the mark into every text tag, a private tag and the preamble."""
+  """Puts the mark wherever a DICOM file has room for it."""
   dataset = pydicom.dcmread(path)
+  marked = pydicom.Dataset()
   for tag in DicomDictionary:
-    keyword = keyword_for_tag(tag)
-    if tag >> 16 < 8 or tag >> 16 == 0x28 or not keyword:
+    keyword, vr = keyword_for_tag(tag), dictionary_VR(tag)
+    # Not in the groups of the file itself, of the picture, and its pixels.
+    if tag >> 16 < 8 or tag >> 16 in (0x28, 0x7FE0) or not keyword:
       continue
-    if dictionary_VR(tag) in ("LO", "PN", "SH", "ST", "LT", "UT", "UC", "CS"):
-      setattr(dataset, keyword, MARK)
-  dataset.SpecificCharacterSet = "ISO_IR 192"
+    if vr in TEXT_VRS:
+      value = MARK.encode() if vr in ("OB", "UN") else MARK
+      for target in (dataset, marked):
+        setattr(target, keyword, value)
+  for target in (dataset, marked):
+    target.SpecificCharacterSet = "ISO_IR 192"
+  dataset.add_new(0x00081140, "SQ", [marked])  # Referenced Image Sequence
   dataset.BurnedInAnnotation = "NO"
-  dataset.private_block(0x11, MARK, create=True).add_new(1, "LO", MARK)
+  for group in (0x6000, 0x6002):
+    dataset.add_new(group << 16 | 0x22, "LO", MARK)
+    dataset.add_new(group << 16 | 0x1500, "LO", MARK)
+    dataset.add_new(group << 16 | 0x3000, "OW", (MARK * 9).encode())
+  for group in (0x9, 0x11, 0x7FE1):
+    block = dataset.private_block(group, MARK, create=True)
+    block.add_new(1, "LO", MARK)
+    block.add_new(2, "OB", MARK.encode())
+  dataset.add_new(0xFFFCFFFC, "OB", (MARK * 3).encode())
+  dataset.file_meta.SourceApplicationEntityTitle = MARK
+  dataset.file_meta.ImplementationVersionName = MARK
   dataset.preamble = (MARK * 16).encode()
   dataset.save_as(path)
+  assert path.read_bytes().count(MARK.encode()) > 1000
 
 
-def test_planted_identifiers_come_out_nowhere(tmp_path, capfd, write_dicom):
+def _mark_pictures(directory, picture):
+  """Writes a PNG and a JPEG with the mark in their comments."""
+  notes = PngImagePlugin.PngInfo()
+  notes.add_text(MARK, MARK)
+  notes.add_itxt(MARK, MARK)
+  Image.fromarray(picture).save(directory / f"{MARK}.png", pnginfo=notes)
+  exif = Image.Exif()
+  exif[0x010E] = MARK
+  Image.fromarray(picture).save(
+    directory / f"{MARK}.jpg", exif=exif, comment=MARK.encode()
+  )
+
+
+def test_planted_identifiers_come_out_nowhere(
+  tmp_path, capfd, write_dicom, picture
+):
   rng = np.random.default_rng(0)
   rows = []
+  (tmp_path / "raw" / MARK).mkdir(parents=True)
+  _mark_pictures(tmp_path / "raw" / MARK, picture)
   for number in range(6):
     name = f"{MARK}_{number}.dcm"
     path = write_dicom(
       tmp_path / "raw" / MARK / name,
       rng.integers(0, 4096, (24, 24), np.uint16),
+      bits=12,
     )
     _mark_every_string(path)
+    data = path.read_bytes()
     if number == 1:  # cut in the pixels
-      path.write_bytes(path.read_bytes()[:-100])
-    if number == 2:  # a value that is no number
-      dataset = path.read_bytes()
-      place = (
-        dataset.index(b"\x28\x00\x50\x10")
-        if (b"\x28\x00\x50\x10" in dataset)
-        else len(dataset) // 2
+      path.write_bytes(data[: data.index(b"\xe0\x7f\x10\x00") + 100])
+    if number == 2:  # an element that is none
+      place = data.index(b"\x28\x00\x10\x00")
+      path.write_bytes(data[:place] + MARK.encode() + data[place:])
+    if number == 3:  # a number that is none
+      path.write_bytes(data.replace(b"MONOCHROME2 ", (MARK + "    ").encode()))
+    rows.append([f"{MARK}/{name}", f"{MARK}{number}"])
+  rows += [[f"{MARK}/{MARK}.{end}", f"{MARK}{end}"] for end in ("png", "jpg")]
+  rows.append([f"{MARK}/none.dcm", f"{MARK}9"])
+  table = tmp_path / "labels.csv"
+
+  def write_table(label):
+    with table.open("w", newline="") as handle:
+      csv.writer(handle).writerows(
+        [
+          ["file", "patient", "study", "Edema", "name"],
+          *([*row, f"{MARK}s", label, MARK] for row in rows),
+        ]
       )
-      path.write_bytes(dataset[:place] + MARK.encode() + dataset[place:])
-    rows.append([f"{MARK}/{name}", f"{MARK}{number}", f"{MARK}s{number}", "1"])
-  rows.append([f"{MARK}/none.dcm", f"{MARK}9", f"{MARK}s9", "1"])
-  with (tmp_path / f"{MARK}.csv").open("w", newline="") as handle:
-    csv.writer(handle).writerows([["file", "patient", "study", "Edema"], *rows])
+
   flags = [
     "table",
     "--name=ours",
-    f"--table={tmp_path / f'{MARK}.csv'}",
+    f"--table={table}",
     f"--source_dir={tmp_path / 'raw'}",
     f"--output_dir={tmp_path / 'out' / 'ours'}",
     "--image_column=file",
@@ -138,16 +199,26 @@ def test_planted_identifiers_come_out_nowhere(tmp_path, capfd, write_dicom):
     "--split=test",
     "--num_workers=2",
   ]
+  write_table(MARK)
+  assert run(*flags) == 2
+  write_table("1")
+  assert run(*flags, "--dry_run") == 0
+  assert run(*flags, "--short_side=0") == 2
   assert run(*flags) == 0
+  assert run("verify", tmp_path / "out" / "ours") == 0
+  assert run("inspect", tmp_path / "out" / "ours") == 0
   printed = capfd.readouterr()
-  output = tmp_path / "out" / "ours"
+  assert "0 MB: as the manifest says" in printed.err
   produced = [printed.out.encode(), printed.err.encode()]
-  for path in output.iterdir():
-    produced += [path.name.encode(), path.read_bytes()]
+  for path in (tmp_path / "out").rglob("*"):
+    produced.append(path.name.encode())
+    produced.append(path.read_bytes() if path.is_file() else b"")
+  assert len(produced) >= 20
   for data in produced:
-    assert MARK.encode() not in data
-    assert MARK.lower().encode() not in data
+    assert MARK.encode() not in data.upper()
+    assert base64.b64encode(MARK.encode())[:-4] not in data
+  output = tmp_path / "out" / "ours"
   manifest = json.loads((output / "manifest.json").read_text())
-  assert manifest["splits"]["test"]["records"] >= 4
+  assert manifest["splits"]["test"]["records"] == 5
+  assert sum(manifest["rejects"].values()) == 4
   assert manifest["rejects"]["image:missing"] == 1
-  assert manifest["rejects"]["dicom:pixels"] >= 1

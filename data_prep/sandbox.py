@@ -1,0 +1,166 @@
+"""A process that converts one file at a time, under limits.
+
+A hostile file may crash its reader, grow without bound or never end. It does
+so here, and costs itself alone. The verdict on such a file is always that of a
+fresh process, so it does not depend on what was read before.
+"""
+
+import collections
+import contextlib
+import json
+import logging
+import math
+import multiprocessing
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import cv2
+
+from data_prep import convert, items
+
+# Of address space, over what the process has when it starts: with its own
+# quarter of a GiB, a worker stays below 2 GiB.
+MEMORY_BYTES = 3 * 2**29
+CPU_S = 30
+# Of waiting, as on a share that does not answer; the CPU's time runs out long
+# before it on the busiest machine.
+WALL_S = 600.0
+
+AHEAD = 2  # jobs sent before a result is awaited: the process never idles
+
+Work = Callable[[items.Item], convert.Outcome]
+
+
+class Sandbox:
+  """Runs `work` in a process of its own, and through its end.
+
+  Args:
+    work: picklable.
+    memory_bytes, cpu_s, wall_s: what one job may take; memory counts from the
+      start of the process.
+  """
+
+  def __init__(
+    self,
+    work: Work,
+    *,
+    memory_bytes: int = MEMORY_BYTES,
+    cpu_s: int = CPU_S,
+    wall_s: float = WALL_S,
+  ):
+    self._work = work
+    self._limits = memory_bytes, cpu_s
+    self._wall_s = wall_s
+    # A fork would copy locks that the parent's threads hold at that moment.
+    self._context = multiprocessing.get_context("forkserver")
+    self._context.set_forkserver_preload(["data_prep.sandbox"])
+    self._start()
+
+  def __enter__(self) -> "Sandbox":
+    return self
+
+  def __exit__(self, *_) -> None:
+    self._stop()
+
+  def run(self, jobs: Iterable[items.Item]) -> Iterator[convert.Outcome]:
+    """Yields the outcome of each job, in their order."""
+    rest = iter(jobs)
+    sent: collections.deque[items.Item] = collections.deque()
+    fresh = True  # the process has not finished a job yet
+    while True:
+      while len(sent) < AHEAD and (job := next(rest, None)) is not None:
+        sent.append(job)
+        self._send(job)
+      if not sent:
+        return
+      outcome = self._receive()
+      if outcome.reason in convert.ENDS:
+        self._stop()
+        self._start()
+        if fresh:
+          sent.popleft()
+          yield outcome
+        fresh = True
+        for job in sent:
+          self._send(job)
+      else:
+        fresh = False
+        sent.popleft()
+        yield outcome
+
+  def _start(self) -> None:
+    self._connection, end = self._context.Pipe()
+    self._process = self._context.Process(
+      target=_serve, args=(end, self._work, *self._limits), daemon=True
+    )
+    self._process.start()
+    end.close()  # or the process's death would not close the pipe
+
+  def _stop(self) -> None:
+    self._connection.close()
+    self._process.kill()
+    self._process.join()
+    self._process.close()
+
+  def _send(self, job: items.Item) -> None:
+    # If it has died, the next _receive finds out.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+      self._connection.send(job)
+
+  def _receive(self) -> convert.Outcome:
+    try:
+      if not self._connection.poll(self._wall_s):
+        return convert.Outcome(None, convert.TIME_LIMIT)
+      fields = json.loads(self._connection.recv_bytes())
+      data = self._connection.recv_bytes() if fields.pop("has_data") else None
+    except (EOFError, ConnectionResetError):
+      self._process.join()
+      slow = self._process.exitcode == -signal.SIGXCPU
+      reason = convert.TIME_LIMIT if slow else convert.DIED
+      return convert.Outcome(None, reason)
+    return convert.Outcome(data, **{**fields, "notes": tuple(fields["notes"])})
+
+
+def _serve(
+  connection: Connection, work: Work, memory_bytes: int, cpu_s: int
+) -> None:
+  signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+  cv2.setNumThreads(1)
+  logging.disable(logging.CRITICAL)  # libraries log values of the files
+  _limit(resource.RLIMIT_CORE, 0)  # a dump would hold the file
+  _limit(resource.RLIMIT_FSIZE, 0)  # nothing here writes files
+  if sys.platform == "linux":  # elsewhere there is no such limit, or no /proc
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
+  while True:
+    try:
+      job = connection.recv()
+    except (EOFError, ConnectionResetError):
+      return
+    _limit(resource.RLIMIT_CPU, math.ceil(time.process_time()) + cpu_s)
+    outcome = work(job)
+    fields = {
+      "reason": outcome.reason,
+      "notes": outcome.notes,
+      "pixels_digest": outcome.pixels_digest,
+      "perceptual_hash": outcome.perceptual_hash,
+      "has_data": outcome.data is not None,
+    }
+    try:
+      connection.send_bytes(json.dumps(fields).encode())
+      if outcome.data is not None:
+        connection.send_bytes(outcome.data)
+    except (BrokenPipeError, ConnectionResetError):
+      return
+
+
+def _limit(kind: int, soft: int) -> None:
+  hard = resource.getrlimit(kind)[1]
+  if hard != resource.RLIM_INFINITY:
+    soft = min(soft, hard)
+  resource.setrlimit(kind, (soft, hard))

@@ -1,0 +1,239 @@
+"""A stretch of the plan to one shard: what one worker does at a time."""
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+from array_record.python import array_record_module  # pyright: ignore
+
+from data_prep import (
+  convert,
+  decoders,
+  dicom,
+  images,
+  items,
+  masks,
+  paths,
+  rejects,
+  sandbox,
+  splits,
+  store,
+  windowing,
+)
+from tier_jax.data import records
+
+# The code and the libraries that a record's bytes depend on.
+_MODULES = (
+  convert,
+  decoders,
+  dicom,
+  images,
+  masks,
+  paths,
+  rejects,
+  windowing,
+  records,
+)
+_LIBRARIES = (
+  "array_record",
+  "imagecodecs",
+  "numpy",
+  "opencv-python-headless",
+  "pillow",
+  "pydicom",
+)
+# A record can be read alone, and PNG does not compress any further.
+WRITER_OPTIONS = "group_size:1,uncompressed"
+
+
+RESULT_NAME = re.compile(rf"({'|'.join(splits.SPLITS)})-\d{{5}}\.json")
+
+
+@functools.cache
+def software() -> dict[str, str]:
+  """Returns what the bytes of a shard depend on besides its items.
+
+  "data_prep" has the digest of the code that makes records; the rest are
+  versions of libraries.
+  """
+  digest = hashlib.sha256()
+  for module in _MODULES:
+    digest.update(Path(str(module.__file__)).read_bytes())
+  return {"data_prep": digest.hexdigest()} | {
+    name: metadata.version(name) for name in _LIBRARIES
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What shapes the records besides their items.
+
+  Attributes:
+    root: the directory that the items' paths start from.
+    short_side: pixels; images with a larger shorter side are reduced.
+    recipe: one of `dicom.RECIPES`.
+  """
+
+  root: Path
+  short_side: int
+  recipe: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """One shard to be made.
+
+  Attributes:
+    split: all the items'.
+    index: of the shard in its split.
+    items: with hashed ids.
+  """
+
+  split: str
+  index: int
+  items: tuple[items.Item, ...]
+
+  @property
+  def name(self) -> str:
+    return f"{self.split}-{self.index:05d}"
+
+  @property
+  def file_name(self) -> str:
+    """The shard's file, until the number of shards with records is known."""
+    return f"{self.name}.shard"
+
+  @property
+  def result_name(self) -> str:
+    return f"{self.name}.json"
+
+  def digest(self, settings: Settings) -> str:
+    """Returns what tells this shard from any other that may lie there."""
+    text = json.dumps(
+      [
+        software(),
+        settings.short_side,
+        settings.recipe,
+        [dataclasses.asdict(item) for item in self.items],
+      ],
+      sort_keys=True,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What became of a task.
+
+  Attributes:
+    digest: the task's.
+    records: how many the shard holds; there is no file if none.
+    sha256, size: of the file.
+    rejects: hashed image id -> reason.
+    notes: what was done otherwise than the files said, and how often.
+    images: hashed image id -> (pixels_digest, perceptual_hash), of the records
+      in their order.
+  """
+
+  digest: str
+  records: int
+  sha256: str
+  size: int
+  rejects: dict[str, str]
+  notes: dict[str, int]
+  images: dict[str, tuple[str, int]]
+
+
+def read_result(
+  task: Task, settings: Settings, directory: store.Store
+) -> Result | None:
+  """Returns the result of a task that was done before, or None.
+
+  None also if it was another task's, or if the shard is not what it was.
+  """
+  try:
+    fields = json.loads(directory.read_text(task.result_name))
+    images = {key: (a, b) for key, (a, b) in fields.pop("images").items()}
+    result = Result(images=images, **fields)
+    if result.digest != task.digest(settings):
+      return None
+    if result.records and directory.sha256(task.file_name) != result.sha256:
+      return None
+  except (FileNotFoundError, TypeError, ValueError, KeyError):
+    return None
+  return result
+
+
+def make_shard(
+  task: Task,
+  settings: Settings,
+  directory: store.Store,
+  report: Callable[[int], None] = lambda count: None,
+  stop: threading.Event | None = None,
+) -> None:
+  """Converts the items and writes the shard, then its result beside it.
+
+  Both appear whole, the result last: a shard without one was not finished.
+
+  Args:
+    task, settings: what to convert.
+    directory: where to write.
+    report: is told of items that are done.
+    stop: gives up, leaving nothing, once it is set.
+  """
+  work = functools.partial(
+    convert.convert_item,
+    root=settings.root,
+    short_side=settings.short_side,
+    recipe=settings.recipe,
+  )
+  wanted = [item for item in task.items if not item.denied]
+  report(len(task.items) - len(wanted))
+  rejected, images = {}, {}
+  notes: collections.Counter[str] = collections.Counter()
+  with directory.staging() as staging:
+    path = staging / "shard"
+    writer = None
+    with sandbox.Sandbox(work) as box:
+      for item, outcome in zip(wanted, box.run(wanted), strict=True):
+        if stop is not None and stop.is_set():
+          return
+        report(1)
+        notes.update(outcome.notes)
+        if outcome.data is None:
+          rejected[item.image_id] = outcome.reason
+          continue
+        if writer is None:
+          writer = array_record_module.ArrayRecordWriter(
+            str(path), WRITER_OPTIONS
+          )
+        writer.write(outcome.data)
+        images[item.image_id] = (
+          outcome.pixels_digest,
+          outcome.perceptual_hash,
+        )
+    sha256, size = "", 0
+    if writer is not None:
+      writer.close()
+      size = path.stat().st_size
+      with path.open("rb") as handle:
+        sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
+      directory.put(path, task.file_name)
+    result = Result(
+      digest=task.digest(settings),
+      records=len(images),
+      sha256=sha256,
+      size=size,
+      rejects=rejected,
+      notes=dict(notes),
+      images=images,
+    )
+    directory.write_text(
+      task.result_name, json.dumps(dataclasses.asdict(result))
+    )
