@@ -16,7 +16,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "data_dir": "runs/demo/data",
     "datasets": ("mimic_cxr",),
     "tokenizer": "bundled",
-    "max_length": 32,
+    "max_length": 40,
     "sections": ("impression", "findings"),
     # Prompts are single sentences: half of the texts should be too.
     "sentence_probability": 0.5,
@@ -48,7 +48,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       "num_hidden_layers": 1,
       "num_attention_heads": 3,
       "intermediate_size": 192,
-      "max_position_embeddings": 32,
+      "max_position_embeddings": 40,
       "activation": "relu",
     },
   }
@@ -66,10 +66,10 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   }
   config.train = {
     "batch_size": 64,
-    "num_steps": 1300,
+    "num_steps": 1350,
     "log_every": 25,
-    "eval_every": 325,
-    "checkpoint_every": 325,
+    "eval_every": 450,
+    "checkpoint_every": 450,
     "diagnostics_every": 200,
     "eval_batch_size": 64,
     "eval_benchmark": "chexpert",

@@ -10,12 +10,12 @@ import dataclasses
 import numpy as np
 
 SEVERITIES = ("mild", "moderate", "severe")
-SEVERITY_WEIGHTS = (0.14, 0.40, 0.46)
+SEVERITY_WEIGHTS = (0.10, 0.38, 0.52)
 
 # Patients come in kinds, so that what goes together in life does so here.
 # kind: (share of studies, {finding: chance in that kind})
 KINDS = {
-  "well": (0.25, {"devices": 0.12}),
+  "well": (0.22, {"devices": 0.35}),
   "heart failure": (
     0.24,
     {
@@ -24,7 +24,7 @@ KINDS = {
       "effusion": 0.50,
       "atelectasis": 0.15,
       "consolidation": 0.06,
-      "devices": 0.35,
+      "devices": 0.60,
     },
   ),
   "infection": (
@@ -35,7 +35,7 @@ KINDS = {
       "atelectasis": 0.12,
       "edema": 0.10,
       "cardiomegaly": 0.10,
-      "devices": 0.20,
+      "devices": 0.50,
     },
   ),
   "after surgery": (
@@ -47,20 +47,20 @@ KINDS = {
       "cardiomegaly": 0.15,
       "consolidation": 0.10,
       "edema": 0.10,
-      "devices": 0.70,
+      "devices": 0.90,
     },
   ),
   "other": (
-    0.12,
+    0.20,
     {
-      "nodule": 0.45,
-      "pneumothorax": 0.35,
+      "nodule": 0.60,
+      "pneumothorax": 0.40,
       "cardiomegaly": 0.20,
       "effusion": 0.20,
       "consolidation": 0.20,
       "atelectasis": 0.20,
       "edema": 0.20,
-      "devices": 0.15,
+      "devices": 0.45,
     },
   ),
 }
@@ -102,14 +102,14 @@ LOOKS = {
     ((0.22, 0.32), (0.32, 0.48), (0.48, 0.68)),
   ),
   "pneumothorax": Look(
-    ((0.06, 0.09), (0.10, 0.15), (0.16, 0.24)),
-    ((0.08, 0.11), (0.10, 0.13), (0.12, 0.16)),
+    ((0.10, 0.14), (0.14, 0.20), (0.20, 0.28)),
+    ((0.13, 0.16), (0.15, 0.19), (0.17, 0.21)),
   ),
   "nodule": Look(
-    ((0.028, 0.036), (0.036, 0.048), (0.048, 0.065)),
-    ((0.20, 0.26), (0.25, 0.32), (0.30, 0.38)),
+    ((0.040, 0.050), (0.050, 0.065), (0.065, 0.085)),
+    ((0.28, 0.34), (0.32, 0.40), (0.38, 0.46)),
   ),
-  "devices": Look(((0.0, 0.0),) * 3, ((0.35, 0.55),) * 3),
+  "devices": Look(((0.0, 0.0),) * 3, ((0.70, 0.95),) * 3),
 }
 
 # A heart below the smallest cardiomegaly, with a gap no reader would argue on.
@@ -172,11 +172,11 @@ def draw_study(rng: np.random.Generator) -> tuple[Finding, ...]:
 def draw_finding(
   name: str, rng: np.random.Generator, severity: str | None = None
 ) -> list[Finding]:
-  """Returns one finding called `name`, or one to three devices."""
+  """Returns one finding called `name`, or one to four devices."""
   if name == "devices":
-    count = rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1])
+    count = rng.choice([1, 2, 3, 4], p=[0.3, 0.35, 0.25, 0.1])
     forms = rng.choice(
-      DEVICES, size=count, replace=False, p=[0.2, 0.22, 0.12, 0.22, 0.16, 0.08]
+      DEVICES, size=count, replace=False, p=[0.18, 0.19, 0.15, 0.19, 0.16, 0.13]
     )
     return [_draw(name, str(form), "mild", rng) for form in forms]
   if severity is None:

@@ -307,8 +307,8 @@ def _pneumothorax(
   layers.added -= np.float32(finding.contrast) * air
   layers.added += 0.085 * line
   # The lung that is left is smaller and so denser.
-  layers.added += np.float32(0.5 * finding.extent) * lung * (1 - air)
-  return (air > 0.5) & (width > 0.4 * finding.extent)
+  layers.added += np.float32(0.3 * finding.extent) * lung * (1 - air)
+  return (air > 0.5) & (width > 0.3 * finding.extent)
 
 
 def _device(
@@ -320,14 +320,14 @@ def _device(
 ) -> None:
   side = finding.sides[0] if finding.sides else 1
   apex, heart = anatomy.apex, layers.heart
-  width = 0.006
+  width = 0.011
   cavity = (-0.055, anatomy.heart_top + rng.uniform(-0.02, 0.08))
   ends = []
   if finding.form == "endotracheal tube":
     tip = apex + rng.uniform(0.18, 0.29)
     x = anatomy.trachea
     path = [(0.01, -1.2), (0.4 * x, apex), (x, tip)]
-    width = 0.009
+    width = 0.030
   elif finding.form == "nasogastric tube":
     low = float(layers.domes[1][:, 1].min())
     path = [
@@ -337,7 +337,7 @@ def _device(
       (0.10, low + 0.09),
       (0.17, low + 0.10),
     ]
-    width = 0.007
+    width = 0.016
   elif finding.form == "jugular line":
     path = [
       (side * 0.10, -1.0),
@@ -358,12 +358,12 @@ def _device(
     y = apex + rng.uniform(0.10, 0.18)
     case = canvas_lib.loop(
       [
-        (x - 0.045, y - 0.02),
-        (x - 0.01, y - 0.045),
-        (x + 0.04, y - 0.03),
-        (x + 0.045, y + 0.02),
-        (x, y + 0.045),
-        (x - 0.04, y + 0.03),
+        (x - 0.070, y - 0.03),
+        (x - 0.015, y - 0.065),
+        (x + 0.060, y - 0.045),
+        (x + 0.065, y + 0.03),
+        (x, y + 0.065),
+        (x - 0.060, y + 0.045),
       ]
     )
     layers.over += 0.55 * canvas.blur(canvas.fill(case), 0.003)
@@ -386,10 +386,10 @@ def _device(
       (side * (wall - 0.09), y - 0.14),
       (side * (wall - 0.14), apex + rng.uniform(0.10, 0.2)),
     ]
-    width = 0.013
+    width = 0.030
   curves = [canvas_lib.curve(points, 40) for points in [path, *ends]]
   tube = canvas.stroke(curves, width).astype(np.float32) / 255
-  if width > 0.008:
+  if width > 0.02:
     # A wide tube shows its walls and a stripe.
     hollow = canvas.stroke(curves, 0.5 * width).astype(np.float32) / 255
     tube = tube - 0.5 * hollow

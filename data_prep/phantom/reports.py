@@ -194,8 +194,6 @@ def _conclude(
   for index in order:
     finding = findings[index]
     left_out = _LEFT_OUT[finding.severity]
-    if finding.name == "devices":
-      left_out = 0.4
     if described and sentences and rng.random() < left_out:
       continue
     sentences.append(_present(index, finding, rng))
