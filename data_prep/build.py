@@ -37,6 +37,7 @@ from tier_jax.data import records
 
 VERSION = "1.1.0"
 MANIFEST = "manifest.json"
+_REJECTS = "rejects.jsonl"
 TFDS_FILES = ("dataset_info.json", "features.json")
 # Lies in a directory from the start of a build to its end, and tells it from
 # someone's own; then it also says which file was renamed to what.
@@ -64,7 +65,9 @@ def build(
   Args:
     plan: what to convert.
     output_dir: a path, or a URL that fsspec knows. A complete dataset on this
-      machine is replaced; one that this very plan gave is left as it is.
+      machine is replaced; one that this very plan gave is left as it is,
+      unless an image that was missing has come. Images that are there but
+      have changed since are not noticed.
     key: for the ids, from `ids.load_key`.
     short_side: pixels; images with a larger shorter side are reduced.
     recipe: one of `dicom.RECIPES`.
@@ -95,11 +98,11 @@ def build(
   output = store.Store(output_dir)
   check_plan(plan)
   _check_place(plan, output)
-  plan, report_notes = reports.fill(plan)
+  plan, report_notes = reports.fill(_hash_and_limit(plan, key, limit))
   statistics = corpus.check(_texts(plan))
   print(statistics.format(), file=sys.stderr)
   settings = shards.Settings(plan.root, short_side, recipe)
-  tasks = _make_tasks(_hash_items(plan, key), shard_records, limit)
+  tasks = _make_tasks(plan.items, shard_records)
   about = {
     "dataset": plan.name,
     "version": VERSION,
@@ -112,16 +115,20 @@ def build(
       "id_key": ids.fingerprint(key),
     },
     "software": shards.software(),
-    "digest": _digest(task.digest(settings) for task in tasks),
+    "digest": _digest(plan, report_notes, tasks, settings),
   }
-  if (manifest := _read_manifest(output)) and _is_same(manifest, about):
+  manifest = _read_manifest(output)
+  if manifest and _is_current(manifest, about, tasks, settings, output):
     print("the dataset is complete already: nothing to do", file=sys.stderr)
     _clean(output)
     return manifest
   work = output.sibling(".{}.part") if output.is_local else output
   with _begin(work):
     results = _make_shards(tasks, settings, work, num_workers, beam_flags)
-    rejected = _list_rejects(plan, key, results)
+    rejected = list(plan.rejected)
+    for result in results:
+      rejected += result.rejects.items()
+    rejected.sort()
     accepted = _check_results(tasks, results, rejected, output)
     near = duplicates.find_near(accepted)
     manifest = about | _summarise(plan, tasks, results, rejected, report_notes)
@@ -188,9 +195,32 @@ def _read_manifest(output: store.Store) -> dict[str, Any] | None:
   return manifest
 
 
-def _is_same(manifest: Mapping, about: Mapping) -> bool:
-  return {name: manifest.get(name) for name in about} == json.loads(
+def _is_current(
+  manifest: Mapping[str, Any],
+  about: Mapping[str, Any],
+  tasks: Iterable[shards.Task],
+  settings: shards.Settings,
+  output: store.Store,
+) -> bool:
+  """Says whether the output is what this build would give."""
+  if {name: manifest.get(name) for name in about} != json.loads(
     json.dumps(about)
+  ):
+    return False
+  if shards.MISSING not in manifest["rejects"]:
+    return True
+  lines = output.read_text(_REJECTS).splitlines()
+  rejects = (json.loads(line) for line in lines)
+  missing = {
+    reject["image_id"]
+    for reject in rejects
+    if reject["reason"] == shards.MISSING
+  }
+  return all(
+    shards.is_missing(item, settings)
+    for task in tasks
+    for item in task.items
+    if item.image_id in missing
   )
 
 
@@ -203,29 +233,40 @@ def _texts(plan: items.Plan) -> Iterator[str]:
       yield f"{item.findings} {item.impression}".strip()
 
 
-def _hash_items(plan: items.Plan, key: bytes) -> list[items.Item]:
-  """Returns the items with hashed ids, in the order of the shards."""
+def _hash_and_limit(
+  plan: items.Plan, key: bytes, limit: int | None
+) -> items.Plan:
+  """Returns the plan with hashed ids, in the order of the shards."""
+
+  def hash_id(kind: str, raw_id: str) -> str:
+    return ids.hash_id(key, plan.name, kind, raw_id)
+
   hashed = [
     dataclasses.replace(
       item,
-      image_id=ids.hash_id(key, plan.name, "image", item.image_id),
-      study_id=ids.hash_id(key, plan.name, "study", item.study_id),
-      patient_id=ids.hash_id(key, plan.name, "patient", item.patient_id),
+      image_id=hash_id("image", item.image_id),
+      study_id=hash_id("study", item.study_id),
+      patient_id=hash_id("patient", item.patient_id),
     )
     for item in plan.items
   ]
   # By hash: neighbours in a shard are then strangers, and the order of the
   # tables leaves no trace.
-  return sorted(hashed, key=lambda item: item.image_id)
+  hashed.sort(key=lambda item: item.image_id)
+  kept = []
+  for split in splits.SPLITS:
+    kept += [item for item in hashed if item.split == split][:limit]
+  rejected = ((hash_id("image", id_), reason) for id_, reason in plan.rejected)
+  return dataclasses.replace(plan, items=kept, rejected=tuple(rejected))
 
 
 def _make_tasks(
-  queue: Sequence[items.Item], shard_records: int, limit: int | None
+  queue: Sequence[items.Item], shard_records: int
 ) -> list[shards.Task]:
   """Cuts each split into stretches: a shard's bytes are its items' alone."""
   tasks = []
   for split in splits.SPLITS:
-    of_split = [item for item in queue if item.split == split][:limit]
+    of_split = [item for item in queue if item.split == split]
     tasks += [
       shards.Task(split, index, tuple(of_split[start : start + shard_records]))
       for index, start in enumerate(range(0, len(of_split), shard_records))
@@ -233,7 +274,15 @@ def _make_tasks(
   return tasks
 
 
-def _digest(parts: Iterable[str]) -> str:
+def _digest(
+  plan: items.Plan,
+  report_notes: Mapping[str, int],
+  tasks: Iterable[shards.Task],
+  settings: shards.Settings,
+) -> str:
+  left_out = [sorted(plan.filtered.items()), sorted(report_notes.items())]
+  parts = [json.dumps([*left_out, sorted(plan.rejected)])]
+  parts += [task.digest(settings) for task in tasks]
   return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -306,19 +355,6 @@ def _make_shards(
       raise ValueError(f"shard {task.name} was not written as it should be")
     results.append(result)
   return results
-
-
-def _list_rejects(
-  plan: items.Plan, key: bytes, results: Iterable[shards.Result]
-) -> list[tuple[str, str]]:
-  """Returns (hashed image id, reason), sorted."""
-  rejected = [
-    (ids.hash_id(key, plan.name, "image", raw_id), reason)
-    for raw_id, reason in plan.rejected
-  ]
-  for result in results:
-    rejected += result.rejects.items()
-  return sorted(rejected)
 
 
 def _check_results(
@@ -432,7 +468,7 @@ def _finish(
     _write_tfds_metadata(manifest, directory)
     for name in TFDS_FILES:
       work.put(directory / name, name)
-  _write_lines(work, "rejects.jsonl", ("image_id", "reason"), rejected)
+  _write_lines(work, _REJECTS, ("image_id", "reason"), rejected)
   _write_lines(
     work,
     "near_duplicates.jsonl",

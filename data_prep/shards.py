@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import errno
 import functools
 import hashlib
 import json
@@ -53,6 +54,7 @@ _LIBRARIES = (
 WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
+MISSING = "image:missing"
 RESULT_NAME = re.compile(rf"({'|'.join(splits.SPLITS)})-\d{{5}}\.json")
 
 
@@ -120,7 +122,7 @@ class Task:
         software(),
         settings.short_side,
         settings.recipe,
-        [dataclasses.asdict(item) for item in self.items],
+        [vars(item) for item in self.items],  # asdict would copy, slowly
       ],
       sort_keys=True,
     )
@@ -150,18 +152,34 @@ class Result:
   images: dict[str, tuple[str, int]]
 
 
+def is_missing(item: items.Item, settings: Settings) -> bool:
+  """Says whether no file is where the item's image may lie."""
+  try:
+    return paths.locate(settings.root, item.image_paths) is None
+  except (rejects.RejectError, OSError):
+    return False
+
+
 def read_result(
   task: Task, settings: Settings, directory: store.Store
 ) -> Result | None:
   """Returns the result of a task that was done before, or None.
 
-  None also if it was another task's, or if the shard is not what it was.
+  None also if it was another task's, if the shard is not what it was, or if an
+  image has come that was missing.
   """
   try:
     fields = json.loads(directory.read_text(task.result_name))
     images = {key: (a, b) for key, (a, b) in fields.pop("images").items()}
     result = Result(images=images, **fields)
     if result.digest != task.digest(settings):
+      return None
+    missing = {id_ for id_, why in result.rejects.items() if why == MISSING}
+    if not all(
+      is_missing(item, settings)
+      for item in task.items
+      if item.image_id in missing
+    ):
       return None
     if result.records and directory.sha256(task.file_name) != result.sha256:
       return None
@@ -218,6 +236,9 @@ def make_shard(
           outcome.pixels_digest,
           outcome.perceptual_hash,
         )
+    if not settings.root.is_dir():
+      # Its images are not missing: the disk that they lie on is.
+      raise FileNotFoundError(errno.ENOENT, "the source directory is gone")
     sha256, size = "", 0
     if writer is not None:
       writer.close()

@@ -264,6 +264,41 @@ def test_a_stopped_build_goes_on(built, tmp_path, monkeypatch, where, again):
   assert os.listdir(tmp_path) == ["out"]
 
 
+def test_an_image_that_came_late_is_taken(built, tmp_path):
+  plan = built[0]
+  late = dataclasses.replace(plan.items[1], image_paths=("images/late.png",))
+  plan = dataclasses.replace(plan, items=[*plan.items[2:], late])
+  manifest = build.build(plan, tmp_path / "out", key=KEY)
+  assert manifest["rejects"]["image:missing"] == 1
+  before = read_all(tmp_path / "out")
+  assert build.build(plan, tmp_path / "out", key=KEY) == manifest
+  assert read_all(tmp_path / "out") == before
+  path = plan.root / "images" / "late.png"
+  Image.fromarray(np.arange(900, dtype=np.uint8).reshape(30, 30)).save(path)
+  manifest = build.build(plan, tmp_path / "out", key=KEY)
+  assert "image:missing" not in manifest["rejects"]
+  path.unlink()
+
+
+def test_a_source_that_vanishes_is_no_set_of_missing_images(
+  tmp_path, monkeypatch
+):
+  plan = make_plan(tmp_path / "raw")
+  make_shard = shards.make_shard
+
+  def vanish(*arguments):
+    (tmp_path / "raw").rename(tmp_path / "gone")
+    make_shard(*arguments)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(shards, "make_shard", vanish)
+    with pytest.raises(FileNotFoundError, match="source directory is gone"):
+      build.build(plan, tmp_path / "out", key=KEY, shard_records=100)
+  (tmp_path / "gone").rename(tmp_path / "raw")
+  manifest = build.build(plan, tmp_path / "out", key=KEY, shard_records=100)
+  assert "image:missing" not in manifest["rejects"]
+
+
 def test_only_what_changed_is_made_again(built, tmp_path, monkeypatch):
   plan = built[0]
   with monkeypatch.context() as patch:
