@@ -11,6 +11,7 @@ from pathlib import Path
 from data_prep import (
   build,
   dicom,
+  duplicates,
   ids,
   inspection,
   items,
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   arguments = _make_parser().parse_args(argv)
   try:
     return arguments.run(arguments) or 0
-  except (ValueError, OSError) as error:
+  except (ImportError, ValueError, OSError) as error:
     message = str(error)
     if isinstance(error, OSError):
       # Its own text would name a file of the source.
@@ -92,14 +93,18 @@ def _prepare(arguments: argparse.Namespace) -> None:
     )
   else:
     plan = _SOURCES[arguments.command][0](arguments.source_dir)
+  key = ids.load_key(
+    arguments.id_key_file, arguments.output_dir, make=not arguments.dry_run
+  )
+  if arguments.deny_list:
+    denied = frozenset().union(
+      *(splits.read_deny_list(path) for path in arguments.deny_list)
+    )
+    plan = splits.apply_deny_list(plan, denied, key)
   if arguments.dry_run:
     build.check_plan(plan)
     print(describe(plan))
     return
-  key = ids.load_key(arguments.id_key_file, arguments.output_dir)
-  if arguments.deny_list:
-    denied = splits.read_deny_list(arguments.deny_list)
-    plan = splits.apply_deny_list(plan, denied, key)
   manifest = build.build(
     plan,
     arguments.output_dir,
@@ -109,10 +114,12 @@ def _prepare(arguments: argparse.Namespace) -> None:
     shard_records=arguments.shard_records,
     num_workers=arguments.num_workers,
     limit=arguments.limit,
-    beam_flags=arguments.beam,
+    runner=arguments.runner,
+    beam_flags=arguments.beam_flags,
   )
   print(summarise(manifest))
-  print(f"look at it: python -m data_prep inspect {arguments.output_dir}")
+  if "://" not in arguments.output_dir:
+    print(f"look at it: python -m data_prep inspect {arguments.output_dir}")
 
 
 def _verify(arguments: argparse.Namespace) -> int:
@@ -140,31 +147,32 @@ def _draw_phantom(arguments: argparse.Namespace) -> None:
 def describe(plan: items.Plan) -> str:
   """Returns the table of what a plan would convert, before any file is read."""
   counts = {}
+  kept = [item for item in plan.items if not item.denied]
   for split in splits.SPLITS:
-    of_split = [item for item in plan.items if item.split == split]
+    of_split = [item for item in kept if item.split == split]
     counts[split] = {
       "records": len(of_split),
       "studies": len({item.study_id for item in of_split}),
       "patients": len({item.patient_id for item in of_split}),
     }
-  views = collections.Counter(item.view for item in plan.items)
-  labels = collections.Counter(
-    name for item in plan.items for name in item.labels
-  )
+  views = collections.Counter(item.view for item in kept)
+  labels = collections.Counter(name for item in kept for name in item.labels)
   lines = _table(counts)
   lines += _tally("views", views)
   lines += _tally("labels stated", labels)
   lines += _tally(
     "images with boxes",
     {
-      "boxes": sum(bool(item.boxes) for item in plan.items),
-      "masks": sum(bool(item.masks) for item in plan.items),
+      "boxes": sum(bool(item.boxes) for item in kept),
+      "masks": sum(bool(item.masks) for item in kept),
     },
   )
   lines += _tally(
     "rejected files", collections.Counter(reason for _, reason in plan.rejected)
   )
-  lines += _tally("left out", plan.filtered)
+  filtered = collections.Counter(plan.filtered)
+  filtered.update(item.denied for item in plan.items if item.denied)
+  lines += _tally("left out", filtered)
   return "\n".join(lines)
 
 
@@ -177,6 +185,7 @@ def summarise(manifest: dict) -> str:
   if near := manifest["near_duplicates"]:
     lines.append(
       f"pairs across splits that look alike: {near}, in near_duplicates.jsonl"
+      + (" (more were not looked for)" if near == duplicates.MAX_PAIRS else "")
     )
   return "\n".join(lines)
 
@@ -308,8 +317,8 @@ def _add_build_flags(command: argparse.ArgumentParser) -> None:
   command.add_argument(
     "--dry_run",
     action="store_true",
-    help="prints what the tables promise, reads no image or report and writes "
-    "nothing",
+    help="prints what the tables promise, whatever --limit; reads no image or "
+    "report and writes nothing",
   )
   command.add_argument(
     "--limit", type=int, help="images a split, at most: for a first try"
@@ -323,8 +332,9 @@ def _add_build_flags(command: argparse.ArgumentParser) -> None:
   command.add_argument(
     "--deny_list",
     type=Path,
+    action="append",
     help="a file of patient, study or image ids, one a line, the source's or "
-    "hashed, to leave out of train and validate",
+    "hashed, to leave out of train and validate; may be given again",
   )
   command.add_argument(
     "--short_side",
@@ -346,12 +356,17 @@ def _add_build_flags(command: argparse.ArgumentParser) -> None:
   )
   _add_workers_flag(command)
   command.add_argument(
-    "--beam",
+    "--runner",
+    default="local",
+    help="local, or one of Apache Beam's (extra `beam`) such as DirectRunner, "
+    "for which --num_workers does not count (default: %(default)s)",
+  )
+  command.add_argument(
+    "--beam_flags",
     type=str.split,
+    default=(),
     metavar="'FLAGS'",
-    help="makes the shards through Apache Beam (extra `beam`), with its own "
-    "flags, such as --beam='--runner=DirectRunner'; --num_workers is then "
-    "Beam's to decide",
+    help="of Beam, such as --beam_flags='--temp_location=gs://ours/tmp'",
   )
 
 

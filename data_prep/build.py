@@ -10,10 +10,13 @@ import collections
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +57,8 @@ def build(
   shard_records: int = 1024,
   num_workers: int = 1,
   limit: int | None = None,
-  beam_flags: Sequence[str] | None = None,
+  runner: str = "local",
+  beam_flags: Sequence[str] = (),
 ) -> dict:
   """Writes the dataset and returns its manifest.
 
@@ -66,15 +70,16 @@ def build(
     plan: what to convert.
     output_dir: a path, or a URL that fsspec knows. A complete dataset on this
       machine is replaced; one that this very plan gave is left as it is,
-      unless an image that was missing has come. Images that are there but
-      have changed since are not noticed.
+      unless an image that was missing has come, or one that could not be read
+      may now be. Images that have changed since are not noticed.
     key: for the ids, from `ids.load_key`.
     short_side: pixels; images with a larger shorter side are reduced.
     recipe: one of `dicom.RECIPES`.
     shard_records: items a shard, at most.
     num_workers: processes.
     limit: items a split, at most; None for all.
-    beam_flags: makes the shards through Apache Beam, with these options.
+    runner: "local", or the runner of Apache Beam that makes the shards.
+    beam_flags: further options of Beam.
 
   Raises:
     ValueError: if the plan is empty, puts a patient, a study or an image in
@@ -95,9 +100,14 @@ def build(
     raise ValueError(
       f"recipe {recipe!r} is not one of {', '.join(dicom.RECIPES)}"
     )
+  if beam_flags and runner == "local":
+    raise ValueError("beam_flags are given, expected a runner of Beam too")
+  run = functools.partial(engine.run, num_workers=num_workers)
+  if runner != "local":
+    run = _import_beam().Engine(runner, beam_flags)
   output = store.Store(output_dir)
   check_plan(plan)
-  _check_place(plan, output)
+  _check_place(plan, output, key, limit)
   plan, report_notes = reports.fill(_hash_and_limit(plan, key, limit))
   statistics = corpus.check(_texts(plan))
   print(statistics.format(), file=sys.stderr)
@@ -121,10 +131,11 @@ def build(
   if manifest and _is_current(manifest, about, tasks, settings, output):
     print("the dataset is complete already: nothing to do", file=sys.stderr)
     _clean(output)
+    output.forget_old()
     return manifest
   work = output.sibling(".{}.part") if output.is_local else output
   with _begin(work):
-    results = _make_shards(tasks, settings, work, num_workers, beam_flags)
+    results = _make_shards(tasks, settings, work, run)
     rejected = list(plan.rejected)
     for result in results:
       rejected += result.rejects.items()
@@ -135,9 +146,9 @@ def build(
     manifest["near_duplicates"] = len(near)
     manifest["reports"] = statistics.to_dict()
     _finish(work, tasks, results, manifest, rejected, near)
-  if output.is_local:
-    work.move_to(output)
-  _clean(output)
+    if output.is_local:
+      work.move_to(output)
+    _clean(output)
   return manifest
 
 
@@ -163,7 +174,24 @@ def check_plan(plan: items.Plan) -> None:
     )
 
 
-def _check_place(plan: items.Plan, output: store.Store) -> None:
+def _import_beam() -> types.ModuleType:
+  try:
+    from data_prep import beam_engine
+  except ImportError:
+    raise ValueError(
+      "runner is not local, which needs the extra `beam`"
+    ) from None
+  return beam_engine
+
+
+def _check_place(
+  plan: items.Plan, output: store.Store, key: bytes, limit: int | None
+) -> None:
+  if output.is_local and os.path.ismount(output.local_path):
+    raise ValueError(
+      f"output_dir {output.name!r} is a mount point, which cannot be replaced; "
+      "name a directory in it"
+    )
   if output.is_local and plan.root.resolve().is_relative_to(output.local_path):
     raise ValueError(
       "source_dir lies in output_dir, which would be replaced; name another"
@@ -179,6 +207,16 @@ def _check_place(plan: items.Plan, output: store.Store) -> None:
     raise ValueError(
       f"output_dir {output.name!r} holds the dataset {manifest['dataset']!r}, "
       f"not {plan.name!r}; name another"
+    )
+  elif manifest["settings"].get("id_key") != ids.fingerprint(key):
+    raise ValueError(
+      f"output_dir {output.name!r} holds ids of another key; give that one as "
+      "id_key_file, or name another directory"
+    )
+  elif limit and not manifest["settings"].get("limit"):
+    raise ValueError(
+      f"output_dir {output.name!r} holds the whole dataset, which limit "
+      f"{limit} would replace; name another"
     )
 
 
@@ -207,20 +245,20 @@ def _is_current(
     json.dumps(about)
   ):
     return False
-  if shards.MISSING not in manifest["rejects"]:
-    return True
-  lines = output.read_text(_REJECTS).splitlines()
-  rejects = (json.loads(line) for line in lines)
-  missing = {
-    reject["image_id"]
-    for reject in rejects
-    if reject["reason"] == shards.MISSING
-  }
+  names = set(output.names())
+  if not all(
+    name in names and output.size(name) == shard["bytes"]
+    for split in manifest["splits"].values()
+    for name, shard in split["shards"].items()
+  ):
+    return False
+  rejects = map(json.loads, output.read_text(_REJECTS).splitlines())
+  reasons = {reject["image_id"]: reject["reason"] for reject in rejects}
   return all(
-    shards.is_missing(item, settings)
+    shards.is_final(item, reasons[item.image_id], settings)
     for task in tasks
     for item in task.items
-    if item.image_id in missing
+    if item.image_id in reasons
   )
 
 
@@ -300,34 +338,41 @@ def _begin(work: store.Store) -> Iterator[None]:
     yield
     return
   work.local_path.mkdir(parents=True, exist_ok=True)
-  lock = work.local_path.with_name(f"{work.name}.lock")
-  with lock.open("w") as handle:
+  path = work.local_path.with_name(f"{work.name}.lock")
+  with path.open("w") as handle:
     try:
       fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+      # The one who had it may have removed it before it was this run's.
+      ours = os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
+    except (BlockingIOError, FileNotFoundError):
+      ours = False
+    if not ours:
       raise ValueError(
         f"output_dir: another run is writing {work.name!r}; wait for it"
-      ) from None
+      )
     try:
       if _BEGUN not in work.names():
         work.write_text(_BEGUN, "{}")
       yield
     finally:
-      lock.unlink()
+      path.unlink()
 
 
 def _make_shards(
   tasks: Sequence[shards.Task],
   settings: shards.Settings,
   work: store.Store,
-  num_workers: int,
-  beam_flags: Sequence[str] | None,
+  run: Callable[..., None],
 ) -> list[shards.Result]:
   """Returns the results of all tasks, doing those that are not done."""
   # A run that was killed while it gave the shards their last names.
-  renamed = json.loads(work.read_text(_BEGUN))
+  try:
+    renamed = json.loads(work.read_text(_BEGUN))
+  except ValueError:  # cut short by a loss of power
+    renamed = {}
+  names = set(work.names())
   for name, final in renamed.items():
-    if final in work.names():
+    if final in names:
       work.rename(final, name)
   work.write_text(_BEGUN, "{}")
   expected = {_BEGUN} | {
@@ -341,18 +386,17 @@ def _make_shards(
       f"going on: {len(tasks) - len(todo)} of {len(tasks)} shards are done",
       file=sys.stderr,
     )
-  if beam_flags is None:
+  if todo:
     with progress.Counter(sum(len(task.items) for task in todo)) as counter:
-      engine.run(todo, settings, work, num_workers, counter.add)
-  elif todo:
-    from data_prep import beam_engine  # needs the extra `beam`
-
-    beam_engine.run(todo, settings, work, beam_flags)
+      run(todo, settings, work, report=counter.add)
   results = []
   for task in tasks:
     result = done[task.name] or shards.read_result(task, settings, work)
     if result is None:
-      raise ValueError(f"shard {task.name} was not written as it should be")
+      raise ValueError(
+        f"shard {task.name} was not written as it should be; do all workers "
+        "have the same software?"
+      )
     results.append(result)
   return results
 
@@ -374,13 +418,20 @@ def _check_results(
     for image_id, known in result.images.items()
   ]
   if not accepted:
+    denied = sum(bool(item.denied) for task in tasks for item in task.items)
     raise ValueError(
       f"none of the {sum(len(task.items) for task in tasks)} images could be "
-      f"converted: {_tally(reason for _, reason in rejected)}"
+      f"converted, {denied} of them denied: "
+      f"{_tally(reason for _, reason in rejected)}"
     )
   if equal := duplicates.find_equal(accepted):
     place = output.sibling("{}.duplicates")
-    place.write_text("deny_list.txt", "\n".join(equal) + "\n")
+    # With those that are denied already, for it may be given in their stead.
+    denied = [
+      item.image_id for task in tasks for item in task.items if item.denied
+    ]
+    lines = sorted({*equal, *denied})
+    place.write_text("deny_list.txt", "\n".join(lines) + "\n")
     raise ValueError(
       f"{len(equal)} image(s) have the pixels of an image in another split; "
       f"their hashed ids are in {place.name}/deny_list.txt beside output_dir: "

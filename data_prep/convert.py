@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import time
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,11 @@ DIED = "process:died"
 TIME_LIMIT = "process:time_limit"
 MEMORY_LIMIT = "process:memory_limit"
 ENDS = (DIED, TIME_LIMIT, MEMORY_LIMIT)
+
+# Reasons that another day may not give: such files are tried again.
+MISSING = "image:missing"
+UNREADABLE = "image:cannot_be_read"  # a fault of the disk, not of the file
+_WAITS_S = (1.0, 10.0)  # before another try, as a share may come back
 
 _HASH_SIDE = 32
 
@@ -51,6 +57,17 @@ def convert_item(
     short_side: pixels; images with a larger shorter side are reduced.
     recipe: one of `dicom.RECIPES`.
   """
+  for wait_s in _WAITS_S:
+    outcome = _try_item(item, root, short_side, recipe)
+    if outcome.reason != UNREADABLE:
+      return outcome
+    time.sleep(wait_s)
+  return _try_item(item, root, short_side, recipe)
+
+
+def _try_item(
+  item: items.Item, root: Path, short_side: int, recipe: str
+) -> Outcome:
   notes = list(item.notes)
   try:
     record = _make_record(item, root, short_side, recipe, notes)
@@ -62,14 +79,14 @@ def convert_item(
       ).hexdigest()[:32],
       perceptual_hash=perceptual_hash(record.image),
     )
-  except rejects.RejectError as rejection:
-    if _ran_out_of_memory(rejection):
-      return Outcome(None, MEMORY_LIMIT)
-    return Outcome(None, rejection.reason)
   except Exception as error:
+    # One odd file must not end a run of days. Its message may quote the file.
     if _ran_out_of_memory(error):
       return Outcome(None, MEMORY_LIMIT)
-    # One odd file must not end a run of days. Its message may quote the file.
+    if rejects.is_passing(error):
+      return Outcome(None, UNREADABLE)
+    if isinstance(error, rejects.RejectError):
+      return Outcome(None, error.reason)
     return Outcome(None, f"error:{type(error).__name__}")
 
 
@@ -107,7 +124,7 @@ def _make_record(
     raise rejects.RejectError("record:no_text_and_no_labels")
   path = paths.locate(root, item.image_paths)
   if path is None:
-    raise rejects.RejectError("image:missing")
+    raise rejects.RejectError(MISSING)
   source = images.read_image(path, notes, recipe)
   image = images.shrink(source, short_side)
   return records.Record(

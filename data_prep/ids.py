@@ -9,7 +9,9 @@ from pathlib import Path
 KEY_BYTES = 32
 
 
-def load_key(key_file: Path | None, output_dir: str | Path) -> bytes:
+def load_key(
+  key_file: Path | None, output_dir: str | Path, make: bool = True
+) -> bytes:
   """Returns the key of the ids, made on first use.
 
   Args:
@@ -17,12 +19,16 @@ def load_key(key_file: Path | None, output_dir: str | Path) -> bytes:
       `output_dir`, which is made, readable to its owner alone, if absent.
     output_dir: where the shards go, a path or a URL; the key must not lie
       inside.
+    make: False gives zeros instead of making a key where there is none, for a
+      run that writes nothing.
 
   Raises:
     ValueError: if the named file is missing, too short, not hexadecimal, or
       inside `output_dir`; if none is named and `output_dir` is a URL.
   """
   if "://" in str(output_dir):
+    if key_file is None and not make:
+      return bytes(KEY_BYTES)
     if key_file is None:
       raise ValueError(
         "id_key_file is not given, expected one where output_dir is a URL: "
@@ -38,6 +44,8 @@ def load_key(key_file: Path | None, output_dir: str | Path) -> bytes:
       "id_key_file lies in output_dir; keep the key apart from the data"
     )
   if key_file is None and not path.exists():
+    if not make:
+      return bytes(KEY_BYTES)
     _make_key(path)
   return _read_key(path)
 

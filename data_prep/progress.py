@@ -42,7 +42,7 @@ class Counter:
         self._bar.update(count)
         return
       now = time.monotonic()
-      if now - self._last < PLAIN_S:
+      if not self._done or now - self._last < PLAIN_S:
         return
       self._last = now
       rate = self._done / (now - self._begin)

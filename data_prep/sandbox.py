@@ -5,8 +5,7 @@ so here, and costs itself alone. The verdict on such a file is always that of a
 fresh process, so it does not depend on what was read before.
 """
 
-import collections
-import contextlib
+import errno
 import json
 import logging
 import math
@@ -14,6 +13,7 @@ import multiprocessing
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
@@ -31,7 +31,11 @@ CPU_S = 30
 # before it on the busiest machine.
 WALL_S = 600.0
 
-AHEAD = 2  # jobs sent before a result is awaited: the process never idles
+START_S = 120.0  # for the process to be ready; imports from a slow disk
+
+# Starting a process looks after all others of this one, those of other threads
+# too, and two threads that do so at once lose a child's exit status.
+_processes = threading.Lock()
 
 Work = Callable[[items.Item], convert.Outcome]
 
@@ -68,62 +72,71 @@ class Sandbox:
     self._stop()
 
   def run(self, jobs: Iterable[items.Item]) -> Iterator[convert.Outcome]:
-    """Yields the outcome of each job, in their order."""
-    rest = iter(jobs)
-    sent: collections.deque[items.Item] = collections.deque()
-    fresh = True  # the process has not finished a job yet
-    while True:
-      while len(sent) < AHEAD and (job := next(rest, None)) is not None:
-        sent.append(job)
-        self._send(job)
-      if not sent:
-        return
-      outcome = self._receive()
-      if outcome.reason in convert.ENDS:
-        self._stop()
-        self._start()
-        if fresh:
-          sent.popleft()
-          yield outcome
-        fresh = True
-        for job in sent:
-          self._send(job)
+    """Yields the outcome of each job, in their order.
+
+    Raises:
+      OSError: if no process can be started.
+    """
+    for job in jobs:
+      outcome = self._try(job)
+      if outcome.reason in convert.ENDS and self._is_used:
+        self._restart()
+        outcome = self._try(job)
+      if outcome.reason == convert.DIED and self._was_killed:
+        # By someone else, as a system short of memory does: not the file.
+        self._restart()
+        outcome = self._try(job)
+      if outcome.reason in convert.ENDS or self._hangs:
+        self._restart()
       else:
-        fresh = False
-        sent.popleft()
-        yield outcome
+        self._is_used = True
+      yield outcome
+
+  def _try(self, job: items.Item) -> convert.Outcome:
+    try:
+      # The process is waiting for it, and reads it whole before it writes.
+      self._connection.send(job)
+      if not self._connection.poll(self._wall_s):
+        self._hangs = True
+        return convert.Outcome(None, convert.UNREADABLE)
+      fields = json.loads(self._connection.recv_bytes())
+      data = self._connection.recv_bytes() if fields.pop("has_data") else None
+    except (EOFError, OSError):  # it has died, perhaps in the middle of a word
+      with _processes:
+        self._process.join()
+        status = self._process.exitcode
+      self._was_killed = status == -signal.SIGKILL
+      slow = status == -signal.SIGXCPU
+      return convert.Outcome(None, convert.TIME_LIMIT if slow else convert.DIED)
+    return convert.Outcome(data, **{**fields, "notes": tuple(fields["notes"])})
+
+  def _restart(self) -> None:
+    self._stop()
+    self._start()
 
   def _start(self) -> None:
+    self._is_used = self._was_killed = self._hangs = False
     self._connection, end = self._context.Pipe()
-    self._process = self._context.Process(
-      target=_serve, args=(end, self._work, *self._limits), daemon=True
-    )
-    self._process.start()
+    with _processes:
+      self._process = self._context.Process(
+        target=_serve, args=(end, self._work, *self._limits), daemon=True
+      )
+      self._process.start()
     end.close()  # or the process's death would not close the pipe
+    try:
+      ready = self._connection.poll(START_S) and self._connection.recv_bytes()
+    except (EOFError, OSError):
+      ready = False
+    if not ready:
+      self._stop()
+      raise OSError(errno.ECHILD, "a process that reads files does not start")
 
   def _stop(self) -> None:
     self._connection.close()
-    self._process.kill()
-    self._process.join()
-    self._process.close()
-
-  def _send(self, job: items.Item) -> None:
-    # If it has died, the next _receive finds out.
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-      self._connection.send(job)
-
-  def _receive(self) -> convert.Outcome:
-    try:
-      if not self._connection.poll(self._wall_s):
-        return convert.Outcome(None, convert.TIME_LIMIT)
-      fields = json.loads(self._connection.recv_bytes())
-      data = self._connection.recv_bytes() if fields.pop("has_data") else None
-    except (EOFError, ConnectionResetError):
+    with _processes:
+      self._process.kill()
       self._process.join()
-      slow = self._process.exitcode == -signal.SIGXCPU
-      reason = convert.TIME_LIMIT if slow else convert.DIED
-      return convert.Outcome(None, reason)
-    return convert.Outcome(data, **{**fields, "notes": tuple(fields["notes"])})
+      self._process.close()
 
 
 def _serve(
@@ -137,6 +150,7 @@ def _serve(
   if sys.platform == "linux":  # elsewhere there is no such limit, or no /proc
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
+  connection.send_bytes(b"ready")
   while True:
     try:
       job = connection.recv()

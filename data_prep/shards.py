@@ -1,6 +1,7 @@
 """A stretch of the plan to one shard: what one worker does at a time."""
 
 import collections
+import contextlib
 import dataclasses
 import errno
 import functools
@@ -8,7 +9,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -39,6 +40,7 @@ _MODULES = (
   masks,
   paths,
   rejects,
+  sandbox,
   windowing,
   records,
 )
@@ -48,13 +50,14 @@ _LIBRARIES = (
   "numpy",
   "opencv-python-headless",
   "pillow",
+  "protobuf",
   "pydicom",
+  "tensorflow-datasets",
 )
 # A record can be read alone, and PNG does not compress any further.
 WRITER_OPTIONS = "group_size:1,uncompressed"
 
 
-MISSING = "image:missing"
 RESULT_NAME = re.compile(rf"({'|'.join(splits.SPLITS)})-\d{{5}}\.json")
 
 
@@ -66,8 +69,8 @@ def software() -> dict[str, str]:
   versions of libraries.
   """
   digest = hashlib.sha256()
-  for module in _MODULES:
-    digest.update(Path(str(module.__file__)).read_bytes())
+  for path in (__file__, *(module.__file__ for module in _MODULES)):
+    digest.update(Path(str(path)).read_bytes())
   return {"data_prep": digest.hexdigest()} | {
     name: metadata.version(name) for name in _LIBRARIES
   }
@@ -129,6 +132,22 @@ class Task:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def read_task(text: str) -> Task:
+  """Returns the task whose fields are in JSON, which has lists for tuples."""
+  fields = json.loads(text)
+  for item in fields["items"]:
+    for name in ("image_paths", "report_paths", "notes"):
+      item[name] = tuple(item[name])
+    item["boxes"] = tuple((name, tuple(box)) for name, box in item["boxes"])
+    item["masks"] = tuple(
+      (name, counts, tuple(size)) for name, counts, size in item["masks"]
+    )
+    if item["box_shape"] is not None:
+      item["box_shape"] = tuple(item["box_shape"])
+  found = tuple(items.Item(**item) for item in fields["items"])
+  return Task(fields["split"], fields["index"], found)
+
+
 @dataclasses.dataclass(frozen=True)
 class Result:
   """What became of a task.
@@ -152,12 +171,15 @@ class Result:
   images: dict[str, tuple[str, int]]
 
 
-def is_missing(item: items.Item, settings: Settings) -> bool:
-  """Says whether no file is where the item's image may lie."""
-  try:
+def is_final(item: items.Item, reason: str, settings: Settings) -> bool:
+  """Says whether a rejected item would be rejected again.
+
+  Not if its image has come meanwhile, or could not be read for a fault of the
+  disk.
+  """
+  if reason == convert.MISSING:
     return paths.locate(settings.root, item.image_paths) is None
-  except (rejects.RejectError, OSError):
-    return False
+  return reason != convert.UNREADABLE
 
 
 def read_result(
@@ -165,8 +187,8 @@ def read_result(
 ) -> Result | None:
   """Returns the result of a task that was done before, or None.
 
-  None also if it was another task's, if the shard is not what it was, or if an
-  image has come that was missing.
+  None also if it was another task's, if the shard is not what it was, or if not
+  all its rejects are final.
   """
   try:
     fields = json.loads(directory.read_text(task.result_name))
@@ -174,18 +196,30 @@ def read_result(
     result = Result(images=images, **fields)
     if result.digest != task.digest(settings):
       return None
-    missing = {id_ for id_, why in result.rejects.items() if why == MISSING}
     if not all(
-      is_missing(item, settings)
+      is_final(item, result.rejects[item.image_id], settings)
       for item in task.items
-      if item.image_id in missing
+      if item.image_id in result.rejects
     ):
       return None
-    if result.records and directory.sha256(task.file_name) != result.sha256:
+    if result.records and not directory.holds(
+      task.file_name, result.size, result.sha256
+    ):
       return None
-  except (FileNotFoundError, TypeError, ValueError, KeyError):
+  except (AttributeError, FileNotFoundError, KeyError, TypeError, ValueError):
     return None
   return result
+
+
+@contextlib.contextmanager
+def _write_errors() -> Iterator[None]:
+  """Gives the writer's errors their name; their text would name a path."""
+  try:
+    yield
+  except RuntimeError:
+    raise OSError(
+      errno.EIO, "a shard cannot be written; is the disk full?"
+    ) from None
 
 
 def make_shard(
@@ -204,6 +238,9 @@ def make_shard(
     directory: where to write.
     report: is told of items that are done.
     stop: gives up, leaving nothing, once it is set.
+
+  Raises:
+    OSError: if the shard cannot be written or the source has gone.
   """
   work = functools.partial(
     convert.convert_item,
@@ -218,7 +255,7 @@ def make_shard(
   with directory.staging() as staging:
     path = staging / "shard"
     writer = None
-    with sandbox.Sandbox(work) as box:
+    with sandbox.Sandbox(work) as box, _write_errors():
       for item, outcome in zip(wanted, box.run(wanted), strict=True):
         if stop is not None and stop.is_set():
           return
@@ -236,16 +273,19 @@ def make_shard(
           outcome.pixels_digest,
           outcome.perceptual_hash,
         )
+      if writer is not None:
+        writer.close()
     if not settings.root.is_dir():
       # Its images are not missing: the disk that they lie on is.
       raise FileNotFoundError(errno.ENOENT, "the source directory is gone")
     sha256, size = "", 0
     if writer is not None:
-      writer.close()
       size = path.stat().st_size
       with path.open("rb") as handle:
         sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
       directory.put(path, task.file_name)
+    elif task.file_name in directory.names():
+      directory.remove(task.file_name)  # of an earlier plan
     result = Result(
       digest=task.digest(settings),
       records=len(images),

@@ -76,6 +76,19 @@ class Store:
     with self._fs.open(self._path(name), "rb") as handle:
       return hashlib.file_digest(handle, "sha256").hexdigest()
 
+  def holds(self, name: str, size: int, sha256: str) -> bool:
+    """Says whether a file is there and is what it was.
+
+    Elsewhere than on this machine its size has to do: reading it would cost as
+    much as making it.
+
+    Raises:
+      FileNotFoundError: if there is none.
+    """
+    if self.size(name) != size:
+      return False
+    return not self.is_local or self.sha256(name) == sha256
+
   def size(self, name: str) -> int:
     """Returns the file's size in bytes."""
     return self._fs.info(self._path(name))["size"]
@@ -124,14 +137,20 @@ class Store:
 
   def move_to(self, other: "Store") -> None:
     """Puts this directory in the place of `other`; both on this machine."""
-    old = other.sibling(".{}.old").local_path
-    if old.exists():
-      shutil.rmtree(old)
+    other.forget_old()
     if other.local_path.exists():
-      other.local_path.rename(old)
+      other.local_path.rename(other._old_path)
     self.local_path.rename(other.local_path)
-    if old.exists():
-      shutil.rmtree(old)
+    other.forget_old()
+
+  def forget_old(self) -> None:
+    """Removes what a `move_to` that was killed left of what was here."""
+    if self.is_local and self._old_path.exists():
+      shutil.rmtree(self._old_path)
+
+  @property
+  def _old_path(self) -> Path:
+    return self.sibling(".{}.old").local_path
 
   def _path(self, name: str) -> str:
     return f"{self._root}/{name}"

@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import sys
 
 import fsspec
 import numpy as np
@@ -323,10 +324,69 @@ def test_only_what_changed_is_made_again(built, tmp_path, monkeypatch):
   assert made[1] == "test-00001"
 
 
+def test_a_shard_that_is_gone_is_made_again(built, tmp_path):
+  plan = built[0]
+  manifest = build.build(plan, tmp_path / "out", key=KEY)
+  before = read_all(tmp_path / "out")
+  next((tmp_path / "out").glob("*array_record*")).unlink()
+  assert build.build(plan, tmp_path / "out", key=KEY) == manifest
+  assert read_all(tmp_path / "out") == before
+
+
+def test_nothing_is_left_of_a_shard_that_lost_its_records(built, tmp_path):
+  plan = same_pixels(built[0])
+  arguments = {"key": KEY, "shard_records": 1}
+  with pytest.raises(ValueError, match="1 image"):
+    build.build(plan, tmp_path / "a", **arguments)
+  deny_list = tmp_path / "a.duplicates/deny_list.txt"
+  plan = splits.apply_deny_list(plan, splits.read_deny_list(deny_list), KEY)
+  build.build(plan, tmp_path / "a", **arguments)
+  build.build(plan, tmp_path / "b", **arguments)
+  assert read_all(tmp_path / "a") == read_all(tmp_path / "b")
+  assert verify.verify(tmp_path / "a") == []
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"key": bytes([1]) * 32}, "holds ids of another key"),
+    ({"limit": 1}, "holds the whole dataset, which limit 1 would replace"),
+  ],
+)
+def test_a_whole_dataset_is_not_replaced_unawares(built, change, message):
+  plan, output_dir, _ = built
+  before = read_all(output_dir)
+  with pytest.raises(ValueError, match=message):
+    build.build(plan, output_dir, **({"key": KEY} | change))
+  assert read_all(output_dir) == before
+
+
+def test_what_a_power_cut_left_is_no_obstacle(built, tmp_path):
+  plan, output_dir, manifest = built
+  part = tmp_path / ".out.part"
+  part.mkdir()
+  for name in ("begun.json", "train-00000.json", "train-00000.shard"):
+    (part / name).write_text("")
+  (tmp_path / ".out.old").mkdir()
+  got = build.build(plan, tmp_path / "out", key=KEY, shard_records=4)
+  assert got == manifest
+  assert read_all(tmp_path / "out") == read_all(output_dir)
+  (tmp_path / ".out.old").mkdir()
+  build.build(plan, tmp_path / "out", key=KEY, shard_records=4)
+  assert os.listdir(tmp_path) == ["out"]
+
+
+def test_beam_that_is_not_there_is_said_at_once(built, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "data_prep.beam_engine", None)
+  with pytest.raises(ValueError, match="needs the extra `beam`"):
+    build.build(built[0], tmp_path / "out", key=KEY, runner="DirectRunner")
+  assert not list(tmp_path.iterdir())
+
+
 def test_one_run_at_a_time(built, tmp_path, monkeypatch):
   plan = built[0]
 
-  def second_run(*_):
+  def second_run(*_, **__):
     with pytest.raises(ValueError, match="another run is writing"):
       build.build(plan, tmp_path / "out", key=KEY)
     raise KeyboardInterrupt

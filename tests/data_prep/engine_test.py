@@ -117,6 +117,38 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_done(work, monkeypatch):
   assert not list(directory.local_path.glob(".staging-*"))
 
 
+def test_a_writer_that_fails_is_an_error_of_the_disk(work, monkeypatch):
+  tasks, settings, directory = work
+
+  class Writer:
+    def __init__(self, *_):
+      pass
+
+    def write(self, _):
+      raise RuntimeError("No space left; writing /secret/path")
+
+  monkeypatch.setattr(shards.array_record_module, "ArrayRecordWriter", Writer)
+  with pytest.raises(OSError, match="is the disk full") as error:
+    shards.make_shard(tasks[0], settings, directory)
+  assert "secret" not in str(error.value)
+  assert directory.names() == []
+
+
+def test_tasks_travel_as_json(work):
+  tasks, settings, _ = work
+  item = dataclasses.replace(
+    tasks[0].items[0],
+    boxes=(("Edema", (1.0, 2.0, 3.0, 4.0)),),
+    box_shape=(20, 30),
+    masks=(("Edema", "0Pn0", (20, 30)),),
+    notes=("view:not_stated",),
+  )
+  task = dataclasses.replace(tasks[0], items=(item, *tasks[0].items[1:]))
+  got = shards.read_task(json.dumps(dataclasses.asdict(task)))
+  assert got == task
+  assert got.digest(settings) == task.digest(settings)
+
+
 def test_results_name_no_file(work):
   tasks, settings, directory = work
   shards.make_shard(tasks[1], settings, directory)

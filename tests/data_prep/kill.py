@@ -118,6 +118,9 @@ def attempt(
         raise RuntimeError("a process outlives the run that was killed")
       time.sleep(0.05)
   finish(prepare(source, output, *flags))
+  left = {path.name for path in output.parent.iterdir()}
+  if left != {output.name, "calm"}:
+    raise RuntimeError(f"the killed runs left {sorted(left)}")
   if digest(output) != digest(output.with_name("calm")):
     raise RuntimeError("the killed runs' bytes differ from the calm run's")
   return digest(output), hits, whole_s
@@ -141,7 +144,7 @@ def main() -> None:
   rng = random.Random(arguments.seed)
   ways = [[f"--num_workers={n}"] for n in arguments.workers.split(",")]
   if arguments.beam:
-    ways.append(["--beam=--runner=DirectRunner"])
+    ways.append(["--runner=DirectRunner"])
   digests = set()
   with tempfile.TemporaryDirectory() as directory:
     source = Path(directory, "raw")

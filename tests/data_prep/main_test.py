@@ -68,6 +68,26 @@ def test_table(tmp_path, capsys, picture):
   assert manifest["settings"]["split"] == "test"
 
 
+def test_dry_run_counts_and_writes_nothing(tmp_path, capsys):
+  (tmp_path / "t.csv").write_text(
+    "file,note,patient,split\n"
+    "a.png,Clear.,1,train\nb.png,Clear.,1,test\nc.png,Clear.,2,train\n"
+  )
+  flags = ["table", "--name=ours", "--image_column=file", "--dry_run"]
+  flags += ["--text_column=note", "--patient_column=patient"]
+  flags += ["--split_column=split", f"--table={tmp_path / 't.csv'}"]
+  flags += [f"--source_dir={tmp_path}", f"--output_dir={tmp_path}/out/ours"]
+  assert run(*flags) == 2
+  assert "1 patient id(s) stand in more than one" in capsys.readouterr().err
+  (tmp_path / "deny.txt").write_text("a.png\n")
+  assert run(*flags, f"--deny_list={tmp_path / 'deny.txt'}") == 0
+  printed = capsys.readouterr().out
+  assert "train             1        1        1" in printed
+  assert "test              1        1        1" in printed
+  assert "1  denied:deny_list" in printed
+  assert not (tmp_path / "out").exists()
+
+
 def test_every_process_writes_the_same_bytes(tmp_path, picture):
   Image.fromarray(picture).save(tmp_path / "a.png")
   Image.fromarray(picture.T).save(tmp_path / "b.png")

@@ -1,6 +1,8 @@
 import dataclasses
 import os
+import signal
 import time
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -31,6 +33,15 @@ def act(item):
   if item.image_id == "spin":
     while True:
       pass
+  if item.image_id == "echo":
+    return convert.Outcome(item.findings.encode())
+  if item.image_id == "be killed once":
+    # A directory, as nothing can be written to a file.
+    try:
+      os.mkdir(item.image_paths[0])
+    except FileExistsError:
+      return convert.Outcome(item.image_id.encode())
+    os.kill(os.getpid(), signal.SIGKILL)
   if item.image_id == "sleep":
     time.sleep(60)
   if item.image_id == "write":
@@ -69,7 +80,7 @@ def test_outcomes_come_whole_and_in_order():
     ("die", {}, convert.DIED),
     ("grow", {}, convert.MEMORY_LIMIT),
     ("spin", {"cpu_s": 1}, convert.TIME_LIMIT),
-    ("sleep", {"wall_s": 0.5}, convert.TIME_LIMIT),
+    ("sleep", {"wall_s": 0.5}, convert.UNREADABLE),
   ],
 )
 def test_a_bad_file_costs_itself_alone(name, limits, reason):
@@ -84,6 +95,40 @@ def test_the_verdict_is_that_of_a_fresh_process():
   assert [outcome.reason for outcome in outcomes] == ["", "", ""]
   # The second was tried again in a process that had read nothing else.
   assert outcomes[0].notes != outcomes[1].notes == outcomes[2].notes
+
+
+def test_large_jobs_and_results_do_not_block_each_other():
+  jobs = [
+    dataclasses.replace(ITEM, image_id="echo", findings="x" * 2**20)
+    for _ in range(4)
+  ]
+  with sandbox.Sandbox(act) as box:
+    outcomes = list(box.run(jobs))
+  assert [len(outcome.data or b"") for outcome in outcomes] == [2**20] * 4
+
+
+def test_verdicts_do_not_depend_on_other_threads():
+  def verdicts(_):
+    return [outcome.reason for outcome in run("spin", "spin", cpu_s=1)]
+
+  with futures.ThreadPoolExecutor(4) as pool:
+    found = list(pool.map(verdicts, range(4)))
+  assert found == [[convert.TIME_LIMIT] * 2] * 4
+
+
+def test_one_killed_by_another_is_tried_again(tmp_path):
+  job = dataclasses.replace(
+    ITEM, image_id="be killed once", image_paths=(str(tmp_path / "x"),)
+  )
+  with sandbox.Sandbox(act) as box:
+    (outcome,) = box.run([job])
+  assert outcome.data == b"be killed once"
+
+
+def test_a_process_that_does_not_start_is_no_fault_of_a_file(monkeypatch):
+  monkeypatch.setattr(sandbox, "_serve", os.abort)
+  with pytest.raises(OSError, match="does not start"):
+    run("a")
 
 
 def test_memory_below_the_limit_is_granted():
