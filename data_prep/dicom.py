@@ -34,7 +34,7 @@ _MAX_ELEMENTS = 2**14
 MAX_INFLATED_BYTES = 2 * MAX_PIXELS + _MAX_HEADER_BYTES
 
 # voi: modality LUT, VOI LUT or window, MONOCHROME1 turned over, as a viewer
-#   shows it; percentiles where that shows nothing.
+#   shows it; percentiles, padding left out, where that shows nothing.
 # mimic_jpg, chexpert: as the JPEGs of MIMIC-CXR-JPG and of CheXpert were made,
 #   by `windowing.scale_mimic_jpg` and `windowing.scale_chexpert`: stored values
 #   to 8 bits, MONOCHROME1 turned over, histogram equalised; no LUT or window.
@@ -57,6 +57,8 @@ _TAGS = [
   0x00280101,  # BitsStored
   0x00280102,  # HighBit
   0x00280103,  # PixelRepresentation
+  0x00280120,  # PixelPaddingValue
+  0x00280121,  # PixelPaddingRangeLimit
   0x00280301,  # BurnedInAnnotation
   0x00281050,  # WindowCenter
   0x00281051,  # WindowWidth
@@ -72,6 +74,7 @@ _PIXEL_TAGS = (_PIXEL_DATA, 0x7FE00008, 0x7FE00009)  # and the two of floats
 # Rescaling beyond these is no physical quantity, and would lose the pixels in
 # rounding or in infinity.
 _MIN_SLOPE, _MAX_RESCALE = 1e-9, 1e9
+_MAX_WINDOWS = 16  # that are tried; a header may hold millions
 
 # pydicom's warnings and log lines quote header values.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -111,11 +114,13 @@ def read_image(
     path: a DICOM file with one grey frame.
     notes: gets what was done otherwise than the file says or leaves open, such
       as "window:absent" where the percentiles of the pixels stand in for the
-      window, or "window:several" where the first was taken.
+      window, "window:invalid" where one was passed over, or "window:several"
+      where the first that shows something was taken.
     recipe: one of `RECIPES`.
 
   Raises:
     rejects.RejectError: if the file is no such DICOM or does not decode.
+    OSError: if it cannot be read now, as `rejects.is_passing` says.
     ValueError: if there is no such recipe.
   """
   notes = [] if notes is None else notes
@@ -156,6 +161,7 @@ def read_stored(path: Path, notes: list[str]) -> Stored:
 
   Raises:
     rejects.RejectError: if the file is no such DICOM or does not decode.
+    OSError: if it cannot be read now, as `rejects.is_passing` says.
   """
   data, start, syntax = _read_file(path)
   native = syntax in _NATIVE
@@ -234,6 +240,8 @@ def _read_file(path: Path) -> tuple[bytes, int, uid.UID]:
       handle.seek(0)
       data = handle.read(size)
   except OSError as error:
+    if rejects.is_passing(error):
+      raise
     raise rejects.RejectError("dicom:cannot_be_opened") from error
   meta_bytes = io.BytesIO(data[:_MAX_HEADER_BYTES])
   meta_bytes.seek(132)
@@ -384,22 +392,22 @@ def _render_voi(stored: Stored, notes: list[str]) -> np.ndarray:
     raise
   except Exception as error:
     raise rejects.RejectError("dicom:modality_lut") from error
-  counts = stored.per_value(windowing.count(stored.pixels))
-  try:
-    unit, note = _apply_voi(values, stored.header)
-    if windowing.is_blank(unit, counts):
-      raise rejects.RejectError("window:blank")
-    if note:
-      notes.append(note)
-  except rejects.RejectError as rejection:
-    notes.append(rejection.reason)
+  padding = _find_padding(stored, notes)
+  counts = _count(stored, padding)
+  if not counts.any():
+    counts = _count(stored, padding, stride=1)
+  if not counts.any():
+    notes.append("padding:everywhere")
+    padding[:] = False
+    counts = _count(stored, padding)
+  unit = _apply_voi(values, counts, stored.header, notes)
+  if unit is None:
     low, high = windowing.percentile_limits(values, counts)
     if low == high:
-      counts = stored.per_value(windowing.count(stored.pixels, stride=1))
-      present = values[counts > 0]
+      present = values[_count(stored, padding, stride=1) > 0]
       low, high = float(present.min()), float(present.max())
     if low == high:
-      raise rejects.RejectError("image:constant") from None
+      raise rejects.RejectError("image:constant")
     unit = windowing.apply_limits(values, low, high)
   # PresentationLUTShape is not looked at: INVERSE goes with MONOCHROME1 in
   # the standard, and obeying both would turn the picture over twice.
@@ -432,45 +440,127 @@ def _apply_modality(stored: Stored) -> np.ndarray:
   return values * slope + intercept
 
 
-def _apply_voi(values: np.ndarray, header: Dataset) -> tuple[np.ndarray, str]:
-  """Returns the values in [0, 1] by the first VOI LUT, else first window.
+def _find_padding(stored: Stored, notes: list[str]) -> np.ndarray:
+  """Returns which of the stored values stand for no picture, (N,) bool.
+
+  Source: DICOM PS3.3 C.7.5.1.1.2.
+  """
+  is_signed = bool(stored.values.min() < 0)
+  try:
+    value, limit = (
+      _as_list(stored.header.get(keyword))
+      for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")
+    )
+    ends = [_wrap(end, is_signed) for end in value[:1] + limit[:1]]
+  except Exception:
+    notes.append("padding:invalid")
+    value = ends = []
+  if not value:
+    return np.zeros(stored.values.shape, np.bool_)
+  # The limit may be the lower end.
+  return (min(ends) <= stored.values) & (stored.values <= max(ends))
+
+
+def _wrap(value: object, is_signed: bool) -> int:
+  """Returns a number of 16 bits, whichever sign it was written with."""
+  number = int(value) % 2**16  # pyright: ignore
+  return number - 2**16 if is_signed and number >= 2**15 else number
+
+
+def _count(
+  stored: Stored, padding: np.ndarray, stride: int = windowing.STRIDE
+) -> np.ndarray:
+  """Returns how often each stored value occurs in the picture, (N,)."""
+  counts = stored.per_value(windowing.count(stored.pixels, stride))
+  counts[padding] = 0
+  return counts
+
+
+def _apply_voi(
+  values: np.ndarray, counts: np.ndarray, header: Dataset, notes: list[str]
+) -> np.ndarray | None:
+  """Returns the values in [0, 1] by the VOI LUT or the first good window.
+
+  Args:
+    values: after the modality LUT.
+    counts: how often each occurs.
+    header: of the file.
+    notes: gets why a LUT or windows were passed over, and what was left open
+      in choosing one.
 
   Returns:
-    unit: like `values`.
-    note: "" or that there were several.
-
-  Raises:
-    rejects.RejectError: with the reason why neither can be applied.
+    unit: like `values`, or None if nothing in the header shows something.
   """
   try:
-    tables = header.get("VOILUTSequence")
-    if tables:
-      entries, depth = _look_up(np.rint(values).astype(np.int64), tables[0])
-      return entries / (2**depth - 1), (
-        "voi_lut:several" if len(tables) > 1 else ""
+    if tables := header.get("VOILUTSequence"):
+      unit, is_shallow = _apply_voi_lut(values, tables[0])
+      if not windowing.is_blank(unit, counts):
+        notes += ["voi_lut:shallow"] * is_shallow
+        notes += ["voi_lut:several"] * (len(tables) > 1)
+        return unit
+      notes.append("voi_lut:blank")
+  except Exception:
+    notes.append("voi_lut:invalid")
+  try:
+    windows = list(
+      zip(
+        _as_list(header.get("WindowCenter")),
+        _as_list(header.get("WindowWidth")),
+        strict=False,
       )
-  except Exception as error:
-    raise rejects.RejectError("voi_lut:invalid") from error
-  try:
-    centers, widths = header.get("WindowCenter"), header.get("WindowWidth")
-    center, width = _first(centers), _first(widths)
+    )
     function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
-  except Exception as error:
-    raise rejects.RejectError("window:invalid") from error
-  if center is None or width is None:
-    raise rejects.RejectError("window:absent")
-  if not (math.isfinite(center) and math.isfinite(width)):
-    raise rejects.RejectError("window:invalid")
-  try:
-    unit = windowing.apply_window(values, center, width, function)
-  except ValueError as error:
-    raise rejects.RejectError("window:invalid") from error
-  several = _is_several(centers) or _is_several(widths)
-  return unit, "window:several" if several else ""
+  except Exception:
+    notes.append("window:invalid")
+    return None
+  if not windows:
+    notes.append("window:absent")
+  reasons = []
+  for center, width in windows[:_MAX_WINDOWS]:
+    try:
+      unit = _apply_window(values, center, width, function)
+    except (TypeError, ValueError):
+      reasons.append("window:invalid")
+      continue
+    if not windowing.is_blank(unit, counts):
+      reasons += ["window:several"] * (len(windows) > 1)
+      break
+    reasons.append("window:blank")
+  else:
+    unit = None
+  notes += dict.fromkeys(reasons)  # each once
+  return unit
 
 
-def _look_up(values: np.ndarray, item: Dataset) -> tuple[np.ndarray, int]:
-  """Returns the values by a LUT, float64, and how many bits its entries have.
+def _apply_voi_lut(
+  values: np.ndarray, item: Dataset
+) -> tuple[np.ndarray, bool]:
+  """Returns the values in [0, 1], and whether the LUT states too many bits.
+
+  A file that keeps entries of 14 bits in words and states 16 would be dark.
+
+  Raises:
+    ValueError: as `_look_up`, which raises others too.
+  """
+  entries, depth, largest = _look_up(np.rint(values).astype(np.int64), item)
+  is_shallow = largest < 2 ** (depth - 1)
+  if is_shallow:
+    depth = max(1, largest.bit_length())
+  return entries / (2**depth - 1), is_shallow
+
+
+def _apply_window(
+  values: np.ndarray, center: object, width: object, function: str
+) -> np.ndarray:
+  """As `windowing.apply_window`, of numbers that may be none."""
+  numbers = float(center), float(width)  # pyright: ignore
+  if not all(map(math.isfinite, numbers)):
+    raise ValueError("the window is not finite")
+  return windowing.apply_window(values, *numbers, function)
+
+
+def _look_up(values: np.ndarray, item: Dataset) -> tuple[np.ndarray, int, int]:
+  """Returns the values by a LUT, float64, its stated bits, and largest entry.
 
   Args:
     values: integers.
@@ -502,16 +592,17 @@ def _look_up(values: np.ndarray, item: Dataset) -> tuple[np.ndarray, int]:
   if entries.min() < 0 or entries.max() > 2**depth - 1:
     raise ValueError("the LUT has entries deeper than its descriptor says")
   place = np.clip(np.asarray(values, np.int64) - first, 0, size - 1)
-  return entries[place], depth
+  return entries[place], depth, int(entries.max())
 
 
-def _is_several(value: object) -> bool:
-  return not isinstance(value, (str, bytes)) and hasattr(value, "__len__")
+def _as_list(value: object) -> list:
+  if value is None or value == "":
+    return []
+  if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
+    return [value]
+  return list(value)  # pyright: ignore
 
 
 def _first(value: object) -> float | None:
-  if _is_several(value):
-    value = value[0] if len(value) else None  # pyright: ignore
-  if value is None or value == "":
-    return None
-  return float(value)  # pyright: ignore
+  values = _as_list(value)
+  return None if not values or values[0] in (None, "") else float(values[0])

@@ -23,7 +23,8 @@ def read_image(
 
   Eight-bit files are taken as they are, whatever the recipe: someone has made
   them to be looked at. Colour is read by its luma and without its alpha.
-  Sixteen bits are scaled as a DICOM's that has no window and is MONOCHROME2.
+  Sixteen bits of grey are scaled as a DICOM's that has no window and is
+  MONOCHROME2; of colour or with an alpha they are rejected.
 
   Args:
     path: the file; its first bytes, not its name, decide what it is.
@@ -33,6 +34,7 @@ def read_image(
   Raises:
     rejects.RejectError: if it is no such file, too large, or does not decode
       whole.
+    OSError: if it cannot be read now, as `rejects.is_passing` says.
     ValueError: if there is no such recipe.
   """
   try:
@@ -40,6 +42,8 @@ def read_image(
       start = handle.read(132)
     size = path.stat().st_size
   except OSError as error:
+    if rejects.is_passing(error):
+      raise
     raise rejects.RejectError("image:cannot_be_opened") from error
   if start[128:] == b"DICM" or path.suffix.lower() in DICOM_SUFFIXES:
     return dicom.read_image(path, notes, recipe)
@@ -48,7 +52,7 @@ def read_image(
   with warnings.catch_warnings():
     # Pillow's own limit is lower than ours, and would only warn.
     warnings.simplefilter("ignore")
-    return _read_raster(path, [] if notes is None else notes, recipe)
+    return _read_raster(path, start, [] if notes is None else notes, recipe)
 
 
 def shrink(image: np.ndarray, short_side: int) -> np.ndarray:
@@ -68,10 +72,14 @@ def shrink(image: np.ndarray, short_side: int) -> np.ndarray:
   return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _read_raster(path: Path, notes: list[str], recipe: str) -> np.ndarray:
+def _read_raster(
+  path: Path, start: bytes, notes: list[str], recipe: str
+) -> np.ndarray:
   try:
     picture = Image.open(path, formats=("PNG", "JPEG"))
   except Exception as error:
+    if rejects.is_passing(error):
+      raise
     raise rejects.RejectError("image:not_an_image") from error
   with picture:
     width, height = picture.size
@@ -81,6 +89,13 @@ def _read_raster(path: Path, notes: list[str], recipe: str) -> np.ndarray:
       raise rejects.RejectError("image:frames")
     if picture.mode not in _EIGHT_BIT_MODES + _SIXTEEN_BIT_MODES:
       raise rejects.RejectError("image:mode")
+    if picture.format == "PNG":
+      # The header, which has to come first; Pillow takes it from anywhere.
+      if start[12:16] != b"IHDR":
+        raise rejects.RejectError("image:not_an_image")
+      # Of colour or alpha in 16 bits, Pillow drops the low byte.
+      if start[24] == 16 and picture.mode in _EIGHT_BIT_MODES:
+        raise rejects.RejectError("image:mode")
     try:
       picture.load()
       if picture.mode in _EIGHT_BIT_MODES:
@@ -88,6 +103,8 @@ def _read_raster(path: Path, notes: list[str], recipe: str) -> np.ndarray:
       else:
         image = np.asarray(picture)
     except Exception as error:
+      if rejects.is_passing(error):
+        raise
       # Truncated data and failed checksums come here.
       raise rejects.RejectError("image:does_not_decode") from error
   if image.min() == image.max():

@@ -68,6 +68,7 @@ def test_lut_sequence_is_applied(tmp_path, write_dicom):
     ({}, "window:absent"),
     ({"WindowCenter": 100}, "window:absent"),
     ({"WindowCenter": "", "WindowWidth": ""}, "window:absent"),
+    ({"WindowWidth": 100}, "window:absent"),
     ({"WindowCenter": 100, "WindowWidth": 0}, "window:invalid"),
     ({"WindowCenter": 100, "WindowWidth": -5}, "window:invalid"),
     ({"WindowCenter": 60000, "WindowWidth": 10}, "window:blank"),

@@ -152,6 +152,141 @@ def test_lossy(tmp_path, syntax, bits, error, voi, photometric):
   assert (image <= bounds[1] * 255 + 0.5 + 1e-6).all()
 
 
+@pytest.mark.parametrize(
+  ("bits", "signed", "padding"),
+  [
+    (16, False, [65535]),
+    (16, False, [65535, 60000]),  # a range, from its upper end
+    (16, True, [-2000]),
+    (16, True, [-32768, -30000]),
+    (12, False, [0]),
+    (12, True, [2000, 2047]),
+  ],
+)
+@pytest.mark.parametrize("vr", ["US", "SS"])  # files have the wrong one, too
+@pytest.mark.parametrize(
+  "syntax",
+  [
+    uid.ExplicitVRLittleEndian,
+    uid.ImplicitVRLittleEndian,
+    uid.ExplicitVRBigEndian,
+  ],
+)
+def test_padding_does_not_count(tmp_path, bits, signed, padding, vr, syntax):
+  rng = np.random.default_rng(4)
+  stored = rng.integers(1500, 2000, (64, 80))
+  is_padding = rng.random(stored.shape) < 0.31
+  low, high = min(padding), max(padding)
+  stored[is_padding] = rng.integers(low, high + 1, is_padding.sum())
+  order = ">" if syntax == uid.ExplicitVRBigEndian else "<"
+  elements = b"".join(
+    dicom_files.element(
+      name,
+      (value % 2**16).to_bytes(2, "big" if order == ">" else "little"),
+      vr=vr,
+      implicit=syntax == uid.ImplicitVRLittleEndian,
+      order=order,
+    )
+    for name, value in zip(
+      ("PixelPaddingValue", "PixelPaddingRangeLimit"), padding, strict=False
+    )
+  )
+  path = tmp_path / "a.dcm"
+  path.write_bytes(
+    dicom_files.make(
+      stored.astype(np.int32 if signed else np.uint16),
+      bits=bits,
+      syntax=syntax,
+      first=elements,
+    )
+  )
+  notes = []
+  image = dicom.read_image(path, notes)
+  sample, is_picture = stored[::4, ::4], ~is_padding[::4, ::4]
+  low, high = np.percentile(sample[is_picture], (0.5, 99.5))
+  unit = np.clip((stored - low) / (high - low), 0, 1)
+  np.testing.assert_array_equal(image, np.rint(unit * 255).astype(np.uint8))
+  assert notes == ["window:absent"]
+
+
+def test_window_that_shows_only_padding_is_blank(tmp_path):
+  stored = ramp(16, False) // 128 + 1500
+  stored[:10] = 65535
+  path = tmp_path / "a.dcm"
+  window = {"WindowCenter": 32768, "WindowWidth": 65536}
+  path.write_bytes(
+    dicom_files.make(stored, bits=16, PixelPaddingValue=65535, **window)
+  )
+  notes = []
+  assert np.unique(dicom.read_image(path, notes)).size > 200
+  assert notes == ["window:blank"]
+
+
+def test_lut_with_fewer_bits_than_stated_is_bright(tmp_path):
+  stored = ramp(12, False)
+  table = np.rint(np.linspace(0, 1, 4096) ** 2 * (2**14 - 1)).astype(int)
+  item = {"LUTDescriptor": [4096, 0, 16], "LUTData": table.tolist()}
+  path = tmp_path / "a.dcm"
+  path.write_bytes(dicom_files.make(stored, VOILUTSequence=[item]))
+  notes = []
+  image = dicom.read_image(path, notes)
+  expected = table[stored] / (2**14 - 1) * 255
+  np.testing.assert_array_equal(image, np.rint(expected).astype(np.uint8))
+  assert notes == ["voi_lut:shallow"]
+
+
+GOOD_LUT = {"LUTDescriptor": [2, 2047, 8], "LUTData": [0, 255]}
+BROKEN_LUT = {"LUTDescriptor": [4, 0, 16], "LUTData": [1]}
+BLANK_LUT = {"LUTDescriptor": [2, 60000, 8], "LUTData": [0, 255]}
+
+
+@pytest.mark.parametrize(
+  ("lut_item", "windows", "taken", "notes"),
+  [
+    (GOOD_LUT, [(9, 0)], "lut", []),
+    (BROKEN_LUT, [(2048, 4096)], 0, ["voi_lut:invalid"]),
+    (BLANK_LUT, [(2048, 4096)], 0, ["voi_lut:blank"]),
+    (None, [(2048, 0), (2048, 4096)], 1, ["window:invalid", "window:several"]),
+    (None, [("", ""), (2048, 4096)], 1, ["window:invalid", "window:several"]),
+    (
+      BROKEN_LUT,
+      [(1, 0), (1, -9), (60000, 9), (1500, 3000)],
+      3,
+      ["voi_lut:invalid", "window:invalid", "window:blank", "window:several"],
+    ),
+    (None, [(1, 0), (60000, 9)], None, ["window:invalid", "window:blank"]),
+    (BROKEN_LUT, [], None, ["voi_lut:invalid", "window:absent"]),
+    (None, [(1, 0)] * 16 + [(2048, 4096)], None, ["window:invalid"]),
+  ],
+)
+def test_the_first_that_shows_something_is_taken(
+  tmp_path, lut_item, windows, taken, notes
+):
+  stored = ramp(12, False)
+  path = tmp_path / "a.dcm"
+  path.write_bytes(
+    dicom_files.make(
+      stored,
+      VOILUTSequence=[lut_item] if lut_item else None,
+      WindowCenter=[center for center, _ in windows],
+      WindowWidth=[width for _, width in windows],
+    )
+  )
+  x = stored.astype(np.float64)
+  if taken == "lut":
+    unit = (x > 2047).astype(np.float64)
+  elif taken is None:
+    low, high = np.percentile(x[::4, ::4], (0.5, 99.5))
+    unit = np.clip((x - low) / (high - low), 0, 1)
+  else:
+    center, width = windows[taken]
+    unit = np.clip((x - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
+  got = []
+  image = dicom.read_image(path, got)
+  np.testing.assert_array_equal(image, np.rint(unit * 255).astype(np.uint8))
+  assert got == notes
+
+
 @pytest.mark.parametrize("recipe", ["mimic_jpg", "chexpert"])
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize(("bits", "signed"), DEPTHS)

@@ -1,5 +1,8 @@
 """Files made to hurt: each is read right or rejected for its own reason."""
 
+import dataclasses
+import functools
+import resource
 import struct
 import tracemalloc
 from collections.abc import Callable
@@ -11,7 +14,7 @@ import pydicom.data
 import pytest
 from pydicom import uid
 
-from data_prep import dicom, images, rejects
+from data_prep import convert, dicom, images, items, rejects, sandbox
 from tests.data_prep import dicom_files
 from tests.data_prep.dicom_files import compress, element, encapsulate, make
 
@@ -549,6 +552,31 @@ def test_hostile_file(tmp_path, name):
   assert peak < 5 * path.stat().st_size + 2**23
 
 
+def convert_and_measure(item: items.Item, root: Path) -> convert.Outcome:
+  """The real conversion, and last in the notes the peak of its process, KiB."""
+  outcome = convert.convert_item(item, root, short_side=64, recipe="voi")
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return dataclasses.replace(outcome, notes=(*outcome.notes, str(peak)))
+
+
+def test_hostile_files_in_a_sandbox(tmp_path):
+  """What the decoders take, which `tracemalloc` does not see."""
+  jobs = []
+  for name, (build, _) in CASES.items():
+    (tmp_path / f"{name}.dcm").write_bytes(build())
+    path = (f"{name}.dcm",)
+    jobs.append(items.Item(path, "train", name, "s", "p", findings="Clear."))
+  work = functools.partial(convert_and_measure, root=tmp_path)
+  with sandbox.Sandbox(work) as box:
+    outcomes = list(box.run(jobs))
+  assert {
+    job.image_id: outcome.reason
+    for job, outcome in zip(jobs, outcomes, strict=True)
+  } == {name: reason for name, (_, reason) in CASES.items()}
+  # The process alone has 90 MiB.
+  assert max(int(outcome.notes[-1]) for outcome in outcomes) < 2**18
+
+
 @pytest.mark.parametrize(
   "name",
   [
@@ -588,7 +616,7 @@ def test_no_decoder_is_called_on_a_lie(tmp_path, monkeypatch, name):
           {"LUTDescriptor": [4, 60000, 16], "LUTData": [1, 2, 3, 4]}
         ]
       },
-      "window:blank",
+      "voi_lut:blank",
     ),
     (
       {
@@ -607,7 +635,52 @@ def test_hostile_windows_give_way(tmp_path, overrides, note):
   notes = []
   image = dicom.read_image(path, notes)
   assert notes == [note] * bool(note)
-  assert np.ptp(image) == 255
+  assert np.ptp(image) > 250
+
+
+@pytest.mark.parametrize(
+  ("overrides", "notes"),
+  [
+    ({"PixelPaddingValue": b"\xff"}, ["padding:invalid"]),
+    (
+      {"first": element("PixelPaddingValue", "nil", vr="LO")},
+      ["padding:invalid"],
+    ),
+    ({"PixelPaddingValue": b""}, []),
+    ({"PixelPaddingValue": [0, 4095]}, []),  # one too many
+    ({"PixelPaddingValue": 65535}, []),  # out of the pixels' range
+    ({"PixelPaddingRangeLimit": 65535}, []),  # of no range
+    (
+      {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": b"\1\2\3"},
+      ["padding:invalid"],
+    ),
+    (
+      {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 65535},
+      ["padding:everywhere"],
+    ),
+  ],
+)
+@pytest.mark.parametrize("tags", [{}, WINDOW], ids=["percentiles", "window"])
+def test_hostile_padding_is_harmless(tmp_path, overrides, notes, tags):
+  path = tmp_path / "a.dcm"
+  path.write_bytes(make(PIXELS, **tags))
+  plain = []
+  expected = dicom.read_image(path, plain).astype(int)
+  path.write_bytes(make(PIXELS, **tags, **overrides))
+  got = []
+  image = dicom.read_image(path, got)
+  assert got == notes + plain
+  # A percentile moves by less than a value where zero does not count.
+  assert np.abs(image - expected).max() <= 5
+
+
+def test_padding_that_leaves_one_value(tmp_path):
+  path = tmp_path / "a.dcm"
+  path.write_bytes(
+    make(PIXELS, PixelPaddingValue=0, PixelPaddingRangeLimit=4079)
+  )
+  with pytest.raises(rejects.RejectError, match="^image:constant$"):
+    dicom.read_image(path)
 
 
 def test_deflate_bomb(tmp_path, monkeypatch):

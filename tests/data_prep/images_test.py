@@ -1,3 +1,9 @@
+import errno
+import io
+import struct
+import zlib
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -49,6 +55,140 @@ def test_recipe_is_applied_to_sixteen_bits_only(tmp_path, picture, recipe):
     images.read_image(path, None, recipe),
     cv2.equalizeHist(scaled.astype(np.uint8)),
   )
+
+
+def _chunk(kind, data):
+  checksum = zlib.crc32(kind + data)
+  return (
+    struct.pack(">L", len(data)) + kind + data + struct.pack(">L", checksum)
+  )
+
+
+def _png_of_16_bits(channels, color_type, first=b""):
+  """Returns a PNG that its rows, each after a byte for no filter, make."""
+  pixels = np.arange(16 * 16 * channels, dtype=">u2").reshape(16, -1)
+  rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+  header = struct.pack(">2L5B", 16, 16, 16, color_type, 0, 0, 0)
+  return (
+    b"\x89PNG\r\n\x1a\n"
+    + first
+    + _chunk(b"IHDR", header)
+    + _chunk(b"IDAT", zlib.compress(rows))
+    + _chunk(b"IEND", b"")
+  )
+
+
+@pytest.mark.parametrize(
+  ("channels", "color_type"),
+  [(3, 2), (2, 4), (4, 6)],
+  ids=["RGB", "LA", "RGBA"],
+)
+def test_sixteen_bits_of_colour_or_with_alpha_are_rejected(
+  tmp_path, channels, color_type
+):
+  path = tmp_path / "a.png"
+  path.write_bytes(_png_of_16_bits(channels, color_type))
+  with pytest.raises(rejects.RejectError, match="^image:mode$"):
+    images.read_image(path)
+  path.write_bytes(_png_of_16_bits(1, 0))
+  assert images.read_image(path).shape == (16, 16)
+
+
+def test_png_whose_header_is_not_first_is_rejected(tmp_path):
+  path = tmp_path / "a.png"
+  path.write_bytes(_png_of_16_bits(3, 2, first=_chunk(b"tEXt", b"a\0b")))
+  with pytest.raises(rejects.RejectError, match="^image:not_an_image$"):
+    images.read_image(path)
+
+
+PASSING = ["EIO", "ESTALE", "ETIMEDOUT", "ENOTCONN", "EMFILE", "ENFILE"]
+
+
+class _Faulty(io.BytesIO):
+  """A file on a disk that fails after so many reads."""
+
+  def __init__(self, data, code, good_reads):
+    super().__init__(data)
+    self._code, self._good_reads = code, good_reads
+
+  def read(self, *args):
+    self._good_reads -= 1
+    if self._good_reads < 0:
+      raise OSError(self._code, "the disk")
+    return super().read(*args)
+
+
+@pytest.mark.parametrize("code", PASSING)
+@pytest.mark.parametrize("name", ["a.png", "a.dcm"])
+def test_fault_of_the_disk_on_opening_is_no_reject(
+  tmp_path, monkeypatch, code, name
+):
+  def fail(*_):
+    raise OSError(getattr(errno, code), "the disk")
+
+  monkeypatch.setattr(Path, "open", fail)
+  for read_image in (images.read_image, dicom.read_image):
+    with pytest.raises(OSError, match="the disk"):
+      read_image(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+  "code", [errno.EACCES, errno.ENOENT, errno.EISDIR, errno.ELOOP]
+)
+def test_file_that_does_not_open_is_a_reject(tmp_path, monkeypatch, code):
+  def fail(*_):
+    raise OSError(code, "the file")
+
+  monkeypatch.setattr(Path, "open", fail)
+  for read_image in (images.read_image, dicom.read_image):
+    with pytest.raises(rejects.RejectError, match="cannot_be_opened"):
+      read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpeg"])
+def test_fault_of_the_disk_at_any_read_is_no_reject(
+  tmp_path, monkeypatch, picture, suffix
+):
+  path = tmp_path / f"a.{suffix}"
+  Image.fromarray(np.tile(picture, (20, 20))).save(path)
+  data, open_image = path.read_bytes(), Image.open
+  failed = 0
+  for good_reads in range(1000):
+    monkeypatch.setattr(
+      Image,
+      "open",
+      lambda _, n=good_reads, **more: open_image(
+        _Faulty(data, errno.EIO, n), **more
+      ),
+    )
+    try:
+      images.read_image(path)
+    except OSError as error:
+      assert error.errno == errno.EIO
+      failed += 1
+    else:
+      break
+  assert failed > 3
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_passing_is_told_from_what_led_to_an_error(name):
+  fault = OSError(getattr(errno, name), "")
+  assert rejects.is_passing(fault)
+  outer = ValueError()
+  outer.__cause__ = OSError()
+  outer.__cause__.__context__ = fault
+  assert rejects.is_passing(outer)
+
+
+@pytest.mark.parametrize(
+  "error", [MemoryError(), OSError(), OSError(errno.ENOMEM, ""), EOFError()]
+)
+def test_not_passing(error):
+  assert not rejects.is_passing(error)
+  outer = ValueError()
+  outer.__cause__ = error
+  assert not rejects.is_passing(outer)
 
 
 def test_dicom_is_told_by_its_content(tmp_path, write_dicom, picture):
