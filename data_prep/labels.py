@@ -27,10 +27,11 @@ CHEXPERT_LABELS = (
   "Support Devices",
 )
 
-# Of a table, unpacked. The largest of the sources has 377,110 rows.
-MAX_TEXT = 2**30  # characters
+# Of a table, unpacked. The longest of the sources has 377,110 rows, the largest
+# about 100 MB.
+MAX_TEXT = 2**28  # characters
 MAX_ROW = 2**20  # characters; the csv module caps a cell at 2**17
-MAX_ROWS = 2_000_000
+MAX_ROWS = 1_000_000
 MAX_LINES = 2**25
 
 NO_VIEW = "view:not_stated"
@@ -38,6 +39,17 @@ NO_VIEW = "view:not_stated"
 _VALUES = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-1": -1, "-1.0": -1}
 _FRONTAL = ("frontal", "pa", "ap", "posteroanterior", "anteroposterior")
 _LATERAL = ("lateral", "lat", "l", "ll", "rl")
+_AGE = re.compile(r"0*([0-9]{1,5})(?:\.[0-9]*)?\s*([a-z]*)")
+_A_YEAR = {
+  unit: count
+  for count, units in (
+    (1, ("", "y", "yr", "yrs", "year", "years")),
+    (12, ("m", "mo", "month", "months")),
+    (52, ("w", "week", "weeks")),
+    (365, ("d", "day", "days")),
+  )
+  for unit in units
+}
 _NUMBER = re.compile(r"[+-]?[0-9]{1,20}(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
 # What a spreadsheet makes of an id of many digits: others become equal to it.
 _ROUNDED_ID = re.compile(r"[0-9](\.[0-9]+)?[eE]\+[0-9]+")
@@ -326,14 +338,28 @@ def parse_sex(cell: str) -> str:
   return {"F": "F", "FEMALE": "F", "M": "M", "MALE": "M"}.get(sex, "")
 
 
+def note_sex(cell: str) -> tuple[str, ...]:
+  """Returns what is to be counted where `parse_sex` cannot read a cell."""
+  return ("sex:not_read",) if cell.strip() and not parse_sex(cell) else ()
+
+
 def age_band(cell: str) -> str:
   """Returns the ten years that hold the age, "90+" above, "" if unknown.
 
   Args:
-    cell: years, such as "67" or "67.0", or DICOM's "067Y".
+    cell: years, such as "67", "67.5" or "67 years", or DICOM's "067Y", "018M",
+      "030W" or "005D".
   """
-  match = re.fullmatch(r"0*([0-9]{1,3})(\.0*)?Y?", cell.strip())
-  if match is None or int(match[1]) > 130:
+  match = _AGE.fullmatch(cell.strip().lower())
+  if match is None or match[2] not in _A_YEAR:
     return ""
-  decade = int(match[1]) // 10 * 10
+  years = int(match[1]) // _A_YEAR[match[2]]
+  if years > 130:
+    return ""
+  decade = years // 10 * 10
   return "90+" if decade >= 90 else f"{decade}-{decade + 9}"
+
+
+def note_age(cell: str) -> tuple[str, ...]:
+  """Returns what is to be counted where `age_band` cannot read a cell."""
+  return ("age:not_read",) if cell.strip() and not age_band(cell) else ()

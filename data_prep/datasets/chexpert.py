@@ -139,6 +139,8 @@ def _plan_images(
         "another split"
       )
     drawn = outlines.get(_mask_key(path), ())
+    left_out = (_MASKS_LEFT_OUT,) if small and drawn else ()
+    sex, age = row.get("Sex", ""), row.get("Age", "")
     found.append(
       items.Item(
         image_paths=tuple(dict.fromkeys(spread(path))),
@@ -150,10 +152,10 @@ def _plan_images(
         labels=labels.parse_values(
           row, labels.CHEXPERT_LABELS, table.name, number
         ),
-        sex=labels.parse_sex(row.get("Sex", "")),
-        age_band=labels.age_band(row.get("Age", "")),
+        sex=labels.parse_sex(sex),
+        age_band=labels.age_band(age),
         masks=() if small else drawn,
-        notes=(_MASKS_LEFT_OUT,) if small and drawn else (),
+        notes=(*left_out, *labels.note_sex(sex), *labels.note_age(age)),
       )
     )
   return found

@@ -9,22 +9,26 @@ from data_prep import items, labels, splits
 _PERSON_OR_STUDY = re.compile(r"[0-9]{8}")
 _DICOM_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")
 _NO_LABELS = "labels:study_not_in_table"
+_MS_CXR = "MS_CXR_Local_Alignment*.csv"
+_MOVED = "split:ms_cxr_moved_to_test"
 _VIEW_CODE = "ViewCodeSequence_CodeMeaning"
 
 
 def plan(source_dir: Path) -> items.Plan:
   """Returns what to convert.
 
-  The official split is kept. Images of MS-CXR, if its table is there, carry
-  its boxes; a patient of it who is in train is dropped, so that grounding is
-  never measured on anyone trained on. The view is ViewPosition, or where that
+  The official split is kept but for MS-CXR. Its images, if its table is there,
+  carry its boxes. Of a patient of it who is in train, the studies with boxes
+  become `test` and the others are dropped, so that grounding is never measured
+  on anyone trained on. The view is ViewPosition, or where that
   is blank, the view code's meaning.
 
   Args:
     source_dir: holds `files/` with the DICOMs and the tables
       `mimic-cxr-2.0.0-{metadata,split,chexpert}.csv(.gz)` (which MIMIC-CXR-JPG
       distributes); reports beside the studies' folders or below
-      `mimic-cxr-reports/files/`; perhaps `MS_CXR_Local_Alignment*.csv`.
+      `mimic-cxr-reports/files/`; perhaps `MS_CXR_Local_Alignment*.csv`,
+      directly or in a folder.
 
   Raises:
     ValueError: if a table or a column is missing or a cell is not what it
@@ -43,7 +47,8 @@ def plan_jpg(source_dir: Path) -> items.Plan:
     source_dir: holds `files/` with the JPEGs and the tables
       `mimic-cxr-2.0.0-{metadata,split,chexpert}.csv(.gz)`; the reports, which
       MIMIC-CXR distributes, beside the studies' folders or below
-      `mimic-cxr-reports/files/`; perhaps `MS_CXR_Local_Alignment*.csv`.
+      `mimic-cxr-reports/files/`; perhaps `MS_CXR_Local_Alignment*.csv`,
+      directly or in a folder.
 
   Raises:
     ValueError: if a table or a column is missing or a cell is not what it
@@ -64,17 +69,23 @@ def _plan(source_dir: Path, name: str, suffix: str) -> items.Plan:
     ("dicom_id", "subject_id", "study_id", "ViewPosition"),
     (_VIEW_CODE,),
   )
-  patient_of = {
-    row["dicom_id"].strip(): row["subject_id"].strip() for row in rows
-  }
-  unknown = boxes.keys() - patient_of.keys()
+  boxed = [row for row in rows if row["dicom_id"].strip() in boxes]
+  unknown = boxes.keys() - {row["dicom_id"].strip() for row in boxed}
   if unknown:
     raise ValueError(
       f"{len(unknown)} dicom_id(s) of the MS-CXR table are not in {path.name}"
     )
-  boxed_patients = {patient_of[dicom_id] for dicom_id in boxes}
+  boxed_patients = {row["subject_id"].strip() for row in boxed}
+  boxed_studies = {row["study_id"].strip() for row in boxed}
+  moved_patients = {
+    row["subject_id"].strip()
+    for row in boxed
+    if split_of.get(row["dicom_id"].strip()) == "train"
+  }
   found = []
   filtered: collections.Counter[str] = collections.Counter()
+  if not boxes:
+    filtered["ms_cxr:no_table"] = 1
   for number, row in enumerate(rows, 1):
     dicom_id, subject, study = (
       row[column].strip() for column in ("dicom_id", "subject_id", "study_id")
@@ -93,9 +104,15 @@ def _plan(source_dir: Path, name: str, suffix: str) -> items.Plan:
     if split is None:
       filtered["split:not_in_split_table"] += 1
       continue
-    if split == "train" and subject in boxed_patients:
-      filtered["split:ms_cxr_patient_in_train"] += 1
-      continue
+    moved = ()
+    if split != "test":
+      if subject in moved_patients and study in boxed_studies:
+        split, moved = "test", (_MOVED,)
+      elif subject in moved_patients or (
+        subject in boxed_patients and split == "train"
+      ):
+        filtered[f"split:ms_cxr_patient_in_{split}"] += 1
+        continue
     patient_dir = f"files/p{subject[:2]}/p{subject}"
     report = f"{patient_dir}/s{study}.txt"
     view = row["ViewPosition"].strip() or row.get(_VIEW_CODE, "")
@@ -113,7 +130,7 @@ def _plan(source_dir: Path, name: str, suffix: str) -> items.Plan:
         labels=study_labels.get(study, {}),
         boxes=tuple(image_boxes),
         box_shape=box_shape,
-        notes=(*labels.note_view(view), *unlabelled),
+        notes=(*labels.note_view(view), *unlabelled, *moved),
       )
     )
   return items.Plan(
@@ -164,7 +181,8 @@ def _read_labels(source_dir: Path) -> dict[str, dict[str, int]]:
 
 def _read_boxes(source_dir: Path) -> dict[str, tuple]:
   """Returns dicom_id -> ((height, width), [(name, corners)])."""
-  path = labels.find_table([source_dir], "MS_CXR_Local_Alignment*.csv")
+  path = labels.find_table([source_dir], _MS_CXR)
+  path = path or labels.find_table([source_dir], f"*/{_MS_CXR}")
   if path is None:
     return {}
   numbers = ("x", "y", "w", "h", "image_width", "image_height")

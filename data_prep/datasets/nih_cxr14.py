@@ -87,6 +87,7 @@ def plan(source_dir: Path) -> items.Plan:
     if split == "train":
       split = splits.assign_split(match[1], FRACTIONS, SEED)
     view = row["View Position"]
+    sex, age = row["Patient Gender"], row["Patient Age"]
     image_boxes = boxes.pop(image, ())
     found.append(
       items.Item(
@@ -98,11 +99,15 @@ def plan(source_dir: Path) -> items.Plan:
         patient_id=match[1],
         view=labels.parse_view(view),
         labels={name: int(name in names) for name in (*FINDINGS, NO_FINDING)},
-        sex=labels.parse_sex(row["Patient Gender"]),
-        age_band=labels.age_band(row["Patient Age"]),
+        sex=labels.parse_sex(sex),
+        age_band=labels.age_band(age),
         boxes=tuple(image_boxes),
         box_shape=_BOX_SHAPE if image_boxes else None,
-        notes=labels.note_view(view),
+        notes=(
+          *labels.note_view(view),
+          *labels.note_sex(sex),
+          *labels.note_age(age),
+        ),
       )
     )
   if boxes:

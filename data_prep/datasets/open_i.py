@@ -12,6 +12,9 @@ SEED = 0
 
 # "CXR1_1_IM-0001-3001.png", and "1_IM-0001-3001.dcm.png" of a re-release.
 _IMAGE_ID = re.compile(r"(?:CXR)?(\d+(?:_\d+)?_IM-\d+-[\w-]+)")
+_SUFFIX = re.compile(
+  rf"(?:{'|'.join(map(re.escape, images.SUFFIXES))}){{1,2}}$", re.IGNORECASE
+)
 _HEADERS = "nlmcxr_dicom_metadata.csv"
 
 
@@ -25,7 +28,8 @@ def plan(source_dir: Path) -> items.Plan:
 
   Args:
     source_dir: holds the XML reports (`ecgen-radiology/*.xml`, as the archive
-      unpacks) and the images, named by their ids, at any depth; perhaps
+      unpacks) and the images, named by their ids, at any depth, in folders
+      that may be links at the first level alone; perhaps
       `nlmcxr_dicom_metadata.csv(.gz)` for the views, which are "unknown"
       without it.
 
@@ -45,6 +49,7 @@ def plan(source_dir: Path) -> items.Plan:
   }
   views = _read_views(source_dir)
   found, rejected = [], []
+  used: set[str] = set()
   filtered: collections.Counter[str] = collections.Counter()
   for path in xmls:
     try:
@@ -57,9 +62,13 @@ def plan(source_dir: Path) -> items.Plan:
     if not image_ids:
       filtered["report:names_no_image"] += 1
     for image_id in image_ids:
+      # "1_1_IM-0001-3001" of two reports is "1_IM-0001-3001" as a file's name.
+      short = re.sub(r"^(\d+)_\d+_", r"\1_", image_id)
+      name = image_id if image_id in image_of else short
+      used.add(name)
       found.append(
         items.Item(
-          image_paths=(image_of.get(image_id, f"{image_id}.png"),),
+          image_paths=(image_of.get(name, f"{image_id}.png"),),
           split=splits.assign_split(report_id, FRACTIONS, SEED),
           image_id=image_id,
           study_id=report_id,
@@ -70,7 +79,7 @@ def plan(source_dir: Path) -> items.Plan:
           notes=labels.note_view(views.get(image_id, "")),
         )
       )
-  unnamed = image_of.keys() - {item.image_id for item in found}
+  unnamed = image_of.keys() - used
   if unnamed:
     filtered["image:named_by_no_report"] = len(unnamed)
   return items.Plan(
@@ -111,17 +120,19 @@ def read_report(path: Path) -> tuple[str, dict[str, str], list[str]]:
 
 def _image_id(name: str) -> str:
   """Returns what ids in reports and names of files have in common."""
-  for suffix in (".png", ".jpg", ".jpeg", ".dcm"):
-    name = name.removesuffix(suffix)
+  name = _SUFFIX.sub("", name)
   match = _IMAGE_ID.fullmatch(name)
   return match[1] if match else name
 
 
 def _find_files(source_dir: Path) -> list[Path]:
-  # Links are not followed: one could lead out of the source.
+  # A link to a folder is followed at the first level alone, where it is the
+  # owner's own arrangement, as in `paths.locate`.
+  links = [path for path in source_dir.glob("*") if path.is_symlink()]
   return sorted(
     Path(directory, name)
-    for directory, _, names in os.walk(source_dir)
+    for top in (source_dir, *filter(Path.is_dir, links))
+    for directory, _, names in os.walk(top)
     for name in names
   )
 

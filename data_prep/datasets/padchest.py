@@ -15,10 +15,11 @@ _PHYSICIAN, _NETWORK = "physician", "rnn_model"
 _MAX_CELL = 10_000
 _NULL = ("", "nan", "none", "null")
 
-# A Python list of strings without escapes; it is taken apart, never run.
+# A Python list of strings without escapes; it is taken apart, never run. No two
+# runs of blanks stand side by side in it: the time to fail would be quadratic.
 _STRING = r"""'[^'\\]*'|"[^"\\]*\""""
 _LIST = re.compile(
-  rf"\[\s*(?:(?:{_STRING})\s*(?:,\s*(?:{_STRING})\s*)*,?\s*)?\]"
+  rf"\[\s*(?:(?:{_STRING})\s*(?:,\s*(?:{_STRING})\s*)*(?:,\s*)?)?\]"
 )
 
 
@@ -52,16 +53,15 @@ def plan(source_dir: Path) -> items.Plan:
       labels.parse_id(row, column, table.name, number)
       for column in ("ImageID", "StudyID", "PatientID")
     )
-    if not (image and study and patient):
-      raise ValueError(
-        f"table {table.name} row {number}: ImageID, StudyID or PatientID is "
-        "blank"
-      )
     method = row["MethodLabel"].strip().lower()
     names = parse_labels(row["Labels"])
     projection = row["Projection"]
     report = reports.clean(row.get("Report", ""))
-    if projection.strip().upper() == "EXCLUDE":
+    sex = row.get("PatientSex_DICOM", "")
+    age = _age(row)
+    if not (image and study and patient):
+      filtered["id:blank"] += 1
+    elif projection.strip().upper() == "EXCLUDE":
       filtered["projection:exclude"] += 1
     elif isinstance(names, str):
       filtered[names] += 1
@@ -86,9 +86,13 @@ def plan(source_dir: Path) -> items.Plan:
           view=labels.parse_view(projection),
           findings="" if report.lower() in _NULL else report,
           labels=dict.fromkeys(names, 1),
-          sex=labels.parse_sex(row.get("PatientSex_DICOM", "")),
-          age_band=_age_band(row),
-          notes=labels.note_view("" if projection == "UNK" else projection),
+          sex=labels.parse_sex(sex),
+          age_band=labels.age_band(age),
+          notes=(
+            *labels.note_view("" if projection == "UNK" else projection),
+            *labels.note_sex(sex),
+            *labels.note_age(age),
+          ),
         )
       )
   return items.Plan(
@@ -118,9 +122,12 @@ def parse_labels(cell: str) -> list[str] | str:
   return "labels:exclude" if "exclude" in cleaned else sorted(cleaned)
 
 
-def _age_band(row: dict[str, str]) -> str:
+def _age(row: dict[str, str]) -> str:
+  """Returns the years from birth to study, "" if none is stated."""
   born = row.get("PatientBirth", "").strip().removesuffix(".0")
   taken = row.get("StudyDate_DICOM", "").strip()[:4]
-  if not all(re.fullmatch("[0-9]{4}", year) for year in (born, taken)):
+  if born.lower() in _NULL:
     return ""
-  return labels.age_band(str(int(taken) - int(born)))
+  if not all(re.fullmatch("[0-9]{4}", year) for year in (born, taken)):
+    return "?"
+  return str(int(taken) - int(born))

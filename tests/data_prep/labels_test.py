@@ -80,6 +80,12 @@ def test_too_many_rows(tmp_path, monkeypatch):
     labels.read_table(path, ("a",))
 
 
+def test_official_tables_are_within_the_limits():
+  # MIMIC-CXR has 377,110 rows, PadChest's 160,861 take 100 MB.
+  assert 2 * 377_110 < labels.MAX_ROWS <= 1_000_000
+  assert 2 * 100_000_000 < labels.MAX_TEXT <= 2**28
+
+
 def test_find_table(tmp_path):
   assert labels.find_table([tmp_path], "t*.csv") is None
   path = write(tmp_path, b"", "t1.csv.gz")
@@ -149,21 +155,45 @@ def test_views(cell, view):
     ("0", "0-9"),
     ("90", "90+"),
     ("104.0", "90+"),
+    ("67.5", "60-69"),
+    ("69.99", "60-69"),
+    ("67Y", "60-69"),
+    ("67 years", "60-69"),
+    ("67 Yrs ", "60-69"),
+    ("018M", "0-9"),
+    ("240M", "20-29"),
+    ("030W", "0-9"),
+    ("005D", "0-9"),
+    ("6 months", "0-9"),
     ("", ""),
+    (" ", ""),
     ("412", ""),
     ("-3", ""),
     ("old", ""),
+    ("67 mm", ""),
+    ("67,5", ""),
+    ("\u0666", ""),
   ],
 )
 def test_age_bands(cell, band):
   assert labels.age_band(cell) == band
+  # What is there and is not understood is counted.
+  unread = band == "" and cell.strip() != ""
+  assert labels.note_age(cell) == (("age:not_read",) if unread else ())
 
 
 @pytest.mark.parametrize(
-  ("cell", "sex"), [("Female", "F"), ("M", "M"), ("Unknown", ""), ("", "")]
+  ("cell", "sex", "notes"),
+  [
+    ("Female", "F", ()),
+    ("M", "M", ()),
+    ("Unknown", "", ("sex:not_read",)),
+    (" ", "", ()),
+  ],
 )
-def test_sex(cell, sex):
+def test_sex(cell, sex, notes):
   assert labels.parse_sex(cell) == sex
+  assert labels.note_sex(cell) == notes
 
 
 @pytest.mark.parametrize(

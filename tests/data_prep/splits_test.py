@@ -1,4 +1,6 @@
 import collections
+import dataclasses
+import time
 from pathlib import Path
 
 import pytest
@@ -82,7 +84,8 @@ def hashed(kind, raw_id, dataset="ours"):
   [
     (["p1"], ["i1", "i2", "i3"], 0),
     (["s2"], ["i2", "i3"], 0),
-    (["i3", "i6"], ["i3", "i6"], 0),
+    # The study's other image has the same report.
+    (["i3", "i6"], ["i2", "i3", "i6"], 0),
     ([hashed("patient", "p1")], ["i1", "i2", "i3"], 0),
     ([hashed("study", "s2"), "i6"], ["i2", "i3", "i6"], 0),
     ([hashed("image", "i3")], ["i3"], 0),
@@ -93,7 +96,7 @@ def hashed(kind, raw_id, dataset="ours"):
     (["p9", "p1", "P4"], ["i1", "i2", "i3"], 2),
   ],
 )
-def test_deny_list_marks_items(denied, images, unmatched):
+def test_deny_list_marks_items(denied, images, unmatched, capsys):
   plan = make_plan(settings={"split": "official"})
   got = splits.apply_deny_list(plan, frozenset(denied), KEY)
   # None is taken out: shards are stretches of the plan.
@@ -106,6 +109,78 @@ def test_deny_list_marks_items(denied, images, unmatched):
   assert got.filtered == {"image:blank": 2, **expected}
   assert got.settings == {"split": "official", "deny_list_ids": len(denied)}
   assert plan == make_plan(settings={"split": "official"})
+  warning = capsys.readouterr().err
+  assert (f"{unmatched} of {len(denied)} ids" in warning) == (unmatched > 0)
+
+
+UUID = "-".join(["0a1b2c3d"] * 5)
+# What the plan has -> what a list may have for it, and what is another's.
+SPELLINGS = {
+  # NIH: in the name of a file, and in the table.
+  "00000001": (["1", "0001"], ["10", "01x"]),
+  "00000001_000.png": (["00000001_000"], ["00000001_001.png", "1_000.png"]),
+  # Open-i
+  "CXR1": (["1", "CXR1.xml"], ["11", "CXR11", "CXR"]),
+  "1_IM-0001-3001": (
+    ["CXR1_IM-0001-3001", "CXR1_IM-0001-3001.DCM", "1_IM-0001-3001.dcm.png"],
+    ["CXR1_1_IM-0001-3001"],
+  ),
+  # CheXpert
+  "patient1": (
+    ["CheXpert-v1.0/train/patient1", "train/patient1/", "patient1"],
+    ["patient01", "1", "CheXpert-v1.0"],
+  ),
+  "patient1/study2": (
+    ["CheXpert-v1.0-small/train/patient1/study2"],
+    ["patient2/study1", "train/patient1/study2/view1_frontal.jpg"],
+  ),
+  "train/patient1/study2/view1_frontal.jpg": (
+    [
+      "CheXpert-v1.0/train/patient1/study2/view1_frontal.jpg",
+      "CheXpert-v1.0-small/train/patient1/study2/view1_frontal.jpg",
+      "patient1/study2/view1_frontal",
+    ],
+    ["view1_frontal.jpg", "train/patient1/study2/view2_frontal.jpg"],
+  ),
+  # MIMIC
+  "10000032": (
+    ["p10000032", "files/p10/p10000032", "p10/p10000032/"],
+    ["p10", "10000033", "q10000032", "s100000320"],
+  ),
+  "50414267": (
+    ["s50414267", "p10/p10000032/s50414267.txt", "p10000032/s50414267"],
+    ["p10000032"],
+  ),
+  UUID: (
+    [f"{UUID}.dcm", f"files/p10/p10000032/s50414267/{UUID}.jpg"],
+    [UUID[:-1], f"x/{UUID}"],
+  ),
+}
+
+
+@pytest.mark.parametrize("kind", ["patient", "study", "image"])
+@pytest.mark.parametrize("raw_id", SPELLINGS)
+def test_deny_list_knows_the_spellings_of_the_sources(kind, raw_id):
+  item = items.Item((), "train", "image", "study", "patient")
+  item = dataclasses.replace(item, **{f"{kind}_id": raw_id})
+  plan = items.Plan("ours", Path(), [item])
+  right, wrong = SPELLINGS[raw_id]
+  for entry in (raw_id, *right):
+    got = splits.apply_deny_list(plan, {entry}, KEY)
+    assert (got.items[0].denied, got.filtered) == ("denied:deny_list", {}), (
+      entry
+    )
+  got = splits.apply_deny_list(plan, set(wrong), KEY)
+  assert got.items[0].denied == ""
+  assert got.filtered == {"deny_list:unmatched": len(wrong)}
+
+
+@pytest.mark.parametrize("part", [".png", "0", "p10/", "CXR", "train/", "/"])
+def test_long_lines_of_a_deny_list_take_no_time(part):
+  start = time.process_time()
+  entry = part * (2**20 // len(part))
+  splits.apply_deny_list(make_plan(), {entry, f"{entry}x"}, KEY)
+  assert time.process_time() - start < 5
 
 
 def test_deny_list_is_read_a_line_an_id(tmp_path):

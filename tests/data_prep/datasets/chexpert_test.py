@@ -43,6 +43,18 @@ def test_train_and_valid(tmp_path, folder, inside):
   assert plan.root == tmp_path / folder
 
 
+def test_sexes_and_ages_that_are_not_read_are_counted(tmp_path):
+  path = "train/patient1/study1/view{}_frontal.jpg"
+  people = [("Male", "0"), ("Unknown", "old"), ("", "")]
+  rows = [(path.format(i), *person) for i, person in enumerate(people)]
+  write_table(tmp_path / "train.csv", rows)
+  assert [item.notes for item in chexpert.plan(tmp_path).items] == [
+    (),
+    ("sex:not_read", "age:not_read"),
+    (),
+  ]
+
+
 @pytest.mark.parametrize("where", [".", "CheXpert-v1.0"])
 def test_labels_of_a_study_hold_for_its_images(tmp_path, where):
   study = tmp_path / "CheXpert-v1.0" / "test" / "patient64741" / "study1"

@@ -62,13 +62,16 @@ def raw(tmp_path, write_dicom):
   return tmp_path
 
 
-def write_boxes(raw, letters, box=(15, 10, 30, 20), size=(60, 40)):
+def write_boxes(raw, *letters, box=(15, 10, 30, 20), size=(60, 40), folder="."):
   header = "dicom_id,category_name,label_text,path,x,y,w,h"
   header += ",image_width,image_height,split"
   write_csv(
-    raw / "MS_CXR_Local_Alignment_v1.1.0.csv",
+    raw / folder / "MS_CXR_Local_Alignment_v1.1.0.csv",
     header.split(","),
-    [[dicom_id(letters), "Edema", "text", "path", *box, *size, "test"]],
+    [
+      [dicom_id(name), "Edema", "text", "path", *box, *size, "test"]
+      for name in letters
+    ],
   )
 
 
@@ -87,7 +90,10 @@ def test_plan_keeps_the_official_split(raw):
     "Cardiomegaly": 0,
     "Consolidation": -1,
   }
-  assert plan.filtered == {}
+  # Without its table, patients of MS-CXR are trained on: that is told.
+  assert plan.filtered == {"ms_cxr:no_table": 1}
+  write_boxes(raw, "e" * 8)
+  assert mimic_cxr.plan(raw).filtered == {}
 
 
 def test_silent_views_are_told_apart_and_counted(raw):
@@ -146,12 +152,65 @@ def test_build_reads_reports_in_either_place(raw, tmp_path_factory):
   assert manifest["notes"] == {"view:not_stated": 1}
 
 
-def test_ms_cxr_patients_leave_train_and_bring_boxes(raw):
-  write_boxes(raw, "a" * 8)
+MOVED = "split:ms_cxr_moved_to_test"
+
+
+@pytest.mark.parametrize("folder", [".", "ms-cxr"])
+def test_ms_cxr_studies_of_train_become_test(raw, folder):
+  (raw / folder).mkdir(exist_ok=True)
+  write_boxes(raw, "a" * 8, folder=folder)
   plan = mimic_cxr.plan(raw)
   # Both images of the study go, the other patient's stays.
-  assert [item.split for item in plan.items] == ["train", "validate", "test"]
-  assert plan.filtered == {"split:ms_cxr_patient_in_train": 2}
+  assert [(item.split, MOVED in item.notes) for item in plan.items] == [
+    ("test", True),
+    ("test", True),
+    ("train", False),
+    ("validate", False),
+    ("test", False),
+  ]
+  assert [len(item.boxes) for item in plan.items] == [1, 0, 0, 0, 0]
+  assert plan.filtered == {}
+  build.check_plan(plan)
+
+
+@pytest.mark.parametrize(
+  ("boxed", "split", "got", "filtered"),
+  [
+    # Another study of the patient: of train, of validate and of test.
+    ("a", "train", ["test", "test"], "split:ms_cxr_patient_in_train"),
+    ("a", "validate", ["test", "test"], "split:ms_cxr_patient_in_validate"),
+    ("a", "test", ["test", "test", "test"], ""),
+    # Who is boxed in both comes together, who is not in train stays.
+    ("ac", "validate", ["test", "test", "test"], ""),
+    ("c", "validate", ["validate"], "split:ms_cxr_patient_in_train"),
+  ],
+)
+def test_ms_cxr_patients_are_in_one_split(raw, boxed, split, got, filtered):
+  path = raw / "mimic-cxr-2.0.0-metadata.csv"
+  path.write_text(path.read_text().replace("10000033", "10000032"))
+  path = raw / "mimic-cxr-2.0.0-split.csv"
+  path.write_text(
+    path.read_text().replace("10000033,train", f"10000032,{split}")
+  )
+  write_boxes(raw, *(letter * 8 for letter in boxed))
+  plan = mimic_cxr.plan(raw)
+  assert [item.split for item in plan.items[:-2]] == got
+  dropped = 3 - len(got)
+  assert plan.filtered == ({filtered: dropped} if dropped else {})
+  build.check_plan(plan)
+
+
+def test_two_tables_of_ms_cxr_are_one_too_many(raw):
+  for name in ("old", "new"):
+    (raw / name).mkdir()
+    write_boxes(raw, "a" * 8, folder=name)
+  table = next((raw / "old").iterdir())
+  table.rename(table.with_name("MS_CXR_Local_Alignment_v1.0.0.csv"))
+  with pytest.raises(ValueError, match="2 tables match"):
+    mimic_cxr.plan(raw)
+
+
+def test_boxes_reach_the_records(raw):
   write_boxes(raw, "e" * 8)
   plan = mimic_cxr.plan(raw)
   assert len(plan.items) == 5
@@ -164,7 +223,10 @@ def test_ms_cxr_patients_leave_train_and_bring_boxes(raw):
 def test_image_that_the_split_table_lacks_is_counted(raw):
   path = raw / "mimic-cxr-2.0.0-split.csv"
   path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
-  assert mimic_cxr.plan(raw).filtered == {"split:not_in_split_table": 1}
+  assert mimic_cxr.plan(raw).filtered == {
+    "split:not_in_split_table": 1,
+    "ms_cxr:no_table": 1,
+  }
 
 
 def test_a_study_that_the_label_table_lacks_is_counted(raw):
@@ -214,7 +276,7 @@ def test_missing_tables(raw, table):
   ],
 )
 def test_malformed_boxes(raw, box, message):
-  write_boxes(raw, "e" * 8, box)
+  write_boxes(raw, "e" * 8, box=box)
   with pytest.raises(ValueError, match=message):
     mimic_cxr.plan(raw)
   write_boxes(raw, "f" * 8)

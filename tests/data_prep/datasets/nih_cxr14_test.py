@@ -61,7 +61,7 @@ def test_plan(raw):
     ("F", "90+"),
   ]
   assert [(item.view, *item.notes) for item in plan.items[2:]] == [
-    ("frontal",),
+    ("frontal", "age:not_read"),
     ("unknown", "view:not_stated"),
   ]
   assert plan.filtered == {"split:in_neither_list": 1}

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from data_prep import build
+from data_prep import build, paths
 from data_prep.datasets import open_i
 
 REPORT = """<?xml version="1.0" encoding="utf-8"?>
@@ -66,6 +66,44 @@ def test_every_name_of_an_image_is_found(raw, tmp_path_factory):
   manifest = build.build(open_i.plan(raw), out, key=bytes(32))
   assert sum(split["records"] for split in manifest["splits"].values()) == 3
   assert manifest["rejects"] == {"report:not_xml": 1}
+
+
+def test_a_link_is_followed_at_the_first_level_alone(raw, tmp_path_factory):
+  disk = tmp_path_factory.mktemp("disk")
+  (raw / "images").rename(disk / "images")
+  (raw / "images").symlink_to(disk / "images")
+  (disk / "images" / "deeper").symlink_to(disk)
+  (disk / "CXR9_IM-0001-1001.png").touch()
+  plan = open_i.plan(raw)
+  assert plan.filtered == {"report:names_no_image": 1}
+  for item in plan.items:
+    assert paths.locate(plan.root, item.image_paths) is not None
+  (raw / "images").unlink()
+  (raw / "dicom" / "images").symlink_to(disk / "images")
+  first, second, third = open_i.plan(raw).items
+  assert paths.locate(raw, first.image_paths) is None
+  assert paths.locate(raw, second.image_paths) is not None
+  assert paths.locate(raw, third.image_paths) is None
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "CXR1_1_IM-0001-3001.PNG",
+    "CXR1_1_IM-0001-3001.DCM",
+    "CXR1_1_IM-0001-3001.dicom",
+    "1_1_IM-0001-3001.dcm.png",
+    "1_IM-0001-3001.dcm.png",
+    "1_IM-0001-3001.dicom",
+  ],
+)
+def test_spellings_of_a_file(raw, name):
+  old = raw / "images" / "CXR1_1_IM-0001-3001.png"
+  old.rename(old.with_name(name))
+  plan = open_i.plan(raw)
+  assert plan.items[0].image_id == "1_1_IM-0001-3001"
+  assert plan.items[0].image_paths == (f"images/{name}",)
+  assert plan.filtered == {"report:names_no_image": 1}
 
 
 def test_files_that_nobody_names_are_counted(raw):
