@@ -12,9 +12,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-# More of one text than this is no corpus. Of the 2,631 Open-i impressions 8 %
-# are one sentence, of the whole reports 1.4 %: a tenth is ordinary.
-MAX_SAME_SHARE = 0.25
+from data_prep import reports
+
+# From here on one text is worth a warning, or is no corpus. Of the 2,631 Open-i
+# impressions 8 % are one sentence; of a screening's a third may well be.
+WARN_SAME_SHARE = 0.25
+MAX_SAME_SHARE = 0.9
 # Among fewer texts shares mean little.
 MIN_TEXTS_FOR_SHARE = 100
 # Fewer equal texts than this happen by chance.
@@ -31,8 +34,6 @@ _HTML = re.compile(
 )
 # No word of a report is that long. Lines of encoded data have 64 or 76.
 _LONG = re.compile(r"[A-Za-z0-9+/=]{60,}")
-_WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
-_PLACEHOLDER = re.compile(r"_{2,}|X{4}")
 _MONTH = (
   r"(?:jan|febr)uary|march|april|may|june|july|august"
   r"|(?:septem|octo|novem|decem)ber"
@@ -113,6 +114,11 @@ class Statistics:
           f"  {name}: {spread.min} to {spread.max}, median {spread.median}, "
           f"95 % within {spread.p95}"
         )
+    if self.texts >= MIN_TEXTS_FOR_SHARE and self.same_share >= WARN_SAME_SHARE:
+      lines.append(
+        f"  warning: {self.same_share:.1%} of {self.texts} texts are the same, "
+        f"expected below {WARN_SAME_SHARE:.0%}"
+      )
     found = {kind: count for kind, count in self.private.items() if count}
     if found:
       counts = ", ".join(f"{count} {kind}" for kind, count in found.items())
@@ -131,8 +137,8 @@ def check(texts: Iterable[str]) -> Statistics:
 
   Raises:
     ValueError: if any text is a pointer to a file or holds encoded data, more
-      than 1 % hold HTML, or a quarter (of 100 or more) or all (of ten or
-      more) are the same.
+      than 1 % hold HTML, or nine in ten (of 100 or more) or all (of ten or
+      more) are the same. From a quarter on, `Statistics.format` warns.
   """
   counts: collections.Counter[str] = collections.Counter()
   private: collections.Counter[str] = collections.Counter()
@@ -144,8 +150,8 @@ def check(texts: Iterable[str]) -> Statistics:
     if not text:
       counts["empty"] += 1
       continue
-    rest, gaps = _PLACEHOLDER.subn(" ", text)
-    found = _WORD.findall(rest.lower())
+    rest, gaps = reports.PLACEHOLDER.subn(" ", text)
+    found = reports.WORD.findall(rest.lower())
     vocabulary.update(found)
     characters.append(len(text))
     words.append(len(found))
@@ -190,9 +196,9 @@ def _refuse(counts: collections.Counter[str], total: int, most: int) -> None:
       f"reports: {counts['html']} of {total} texts hold HTML, expected at most "
       f"{MAX_HTML_SHARE:.0%}: convert them to plain text"
     )
-  if total >= MIN_TEXTS_FOR_SHARE and most > MAX_SAME_SHARE * total:
+  if total >= MIN_TEXTS_FOR_SHARE and most >= MAX_SAME_SHARE * total:
     raise ValueError(
-      f"reports: {most} of {total} texts are the same, expected at most "
+      f"reports: {most} of {total} texts are the same, expected below "
       f"{MAX_SAME_SHARE:.0%}"
     )
   if total >= MIN_TEXTS_FOR_EQUAL and most == total:

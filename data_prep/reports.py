@@ -14,12 +14,16 @@ import concurrent.futures
 import dataclasses
 import functools
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
 from data_prep import items, paths, progress, rejects
 
 MAX_BYTES = 2**20
+# What a de-identification leaves where words were.
+PLACEHOLDER = re.compile(r"_{2,}|X{4}")
+WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 # Reports that a thread reads at a time.
 _BLOCK_SIZE = 256
 
@@ -55,7 +59,10 @@ _SECTIONS = {
   }.items()
 }
 # Sections of one paragraph, before what is seen.
-_SHORT = ("comparison", "examination", "history", "indication", "technique")
+_SHORT = (
+  *("comparison", "examination", "history", "indication", "personal"),
+  "technique",
+)
 # Sections that are not the report proper; a rule drawn below ends them.
 _ASIDE = ("addendum", "preliminary", "wet read")
 # "PA AND LATERAL CHEST RADIOGRAPHS:" heads the description of what is seen.
@@ -102,10 +109,53 @@ _BLOCK = re.compile(
   r"\W*(?P<name>FINAL REPORT|(?:FINAL )?ADDENDUM|WET READ|PRELIMINARY REPORT)"
   r"(?:\W+(?:ABNORMAL|CONT|CORRECTED|REVISED|\d))?\W*"
 )
-# Who wrote it is no part of what is seen, and a name.
-_SIGNATURE = re.compile(
-  r"(?=[A-Z])(?i:electronically )?"
-  r"(?i:signed|dictated|reported|approved|transcribed) by\b"
+# Who it is about and who wrote it: names and numbers, no part of what is seen.
+# Headings in any case, with a colon.
+_PERSON = r"""(?:
+    patient(?:'?s)?\ (?:name|id|identification|address|phone|mrn|dob)
+    |(?:(?:full|first|last|family|given)\ )?name|d\.?o\.?b\.?|mrn|ssn
+    |date\ of\ birth|birth\ ?date|acc|accession|social\ security
+    |(?:(?:attending|reading|interpreting|reporting|referring|ordering
+         |requesting|responsible|primary|staff|resident|signing)\ )?
+     (?:physician|radiologist|doctor|provider|resident|attending|clinician
+       |fellow|staff|technologist|transcriptionist)(?:\(s\)|s)?(?:'?s?\ name)?
+    |dictated|transcribed|typed|signed|signature|(?<!\d\ )cc|copy\ to
+    |address|(?:tele)?phone|fax|e-?mail|pager|facility|hospital
+    |(?:accession|account|acct?|encounter|exam|hospital|medical\ record|mr|mrn
+       |order|patient|record|social\ security|visit|ssn)
+     (?:\ (?:number|num|no\.?|id)|\ ?\#)
+  )\ ?:"""
+_VERB = (
+  r"(?:dictated|transcribed|typed|signed|authenticated|verified|approved"
+  r"|finali[sz]ed|reported|read|interpreted|reviewed)"
+)
+# "Reported by the patient" is a sentence, "Reported by Jane Roe" none.
+_BY = rf"""(?:(?:(?:final\ |preliminary\ )?report|images?|study)\ )?
+  {_VERB}(?:(?:,|\ and|\ &|/)\ ?{_VERB})?\ by\b
+  (?!\ (?:an?|his|her|patients?|famil(?:y|ies)|nurs\w+|outside|clinical
+       |ct|mri?|ultraso\w+|fluoro\w+
+       |the\ (?!attending|radiolog|resident|staff|undersigned))\b)"""
+_SIGN = r"(?:signed|authenticated|verified|approved|finali[sz]ed|dictated)"
+_ELECTRONIC = rf"""(?:(?:this|the)\ (?:report|study|document|examination)
+      \ (?:was|is|has\ been)\ )?
+    (?:(?:electronically|digitally)\ {_SIGN}\b
+      |{_SIGN}\ (?:electronically|digitally)\b)"""
+_NUMBER = r"(?:mrn|dob)\ ?\#?\ ?(?=\d)"
+_PERSONAL = re.compile(
+  rf"""[*\#>(\[ -]{{0,8}}(?:
+      (?P<heading>(?i:{_PERSON}|{_NUMBER})|PATIENT\ ?:)
+      |(?i:{_ELECTRONIC})|(?=[A-Z])(?i:{_BY}))""",
+  re.VERBOSE,
+)
+# In the middle of a line: with a capital, so that "the attending physician:"
+# stays. Amid other capitals, "REPORTED BY" may belong to a sentence.
+_PERSONAL_INLINE = re.compile(
+  rf"""[ ](?P<head>[*\#>(\[-]{{0,4}}\ ?(?:
+      (?i:{_ELECTRONIC})|PATIENT\ ?:
+      |(?=[A-Z])(?i:{_PERSON}|{_NUMBER}|{_BY}\ ?:
+        |(?:dictated|transcribed|signed|authenticated)\ by\b)
+      |(?:(?=[A-Z][a-z])|(?<![A-Z,]\ )(?=[A-Z]))(?i:{_BY})))""",
+  re.VERBOSE,
 )
 _RULE = re.compile(r"[_=-]{10,}")
 
@@ -141,6 +191,10 @@ def parse_report(text: str) -> dict[str, str]:
   what an addendum below calls so stays a part of the addendum. Findings or
   impressions without a letter are left out.
 
+  A heading such as "MRN:" or "RADIOLOGIST:" ends them too, up to the next empty
+  line "personal"; "Dictated by" and the like begin a "signature". Both are
+  found in the middle of a line as well. A name alone is not known for one.
+
   White space becomes single blanks; a run of underscores, which stands for
   removed words, becomes "___". Takes time in proportion to the text's length.
 
@@ -153,8 +207,7 @@ def parse_report(text: str) -> dict[str, str]:
   filled = set()  # sections that have text
   final = False
   resume = ""  # the section that short ones interrupt
-  for line in _INLINE.sub("\n", text).splitlines():
-    line = " ".join(line.split())
+  for line in _split_lines(text):
     section, lines = chunks[-1]
     if block := _BLOCK.fullmatch(line):
       if block["name"] != "FINAL REPORT":
@@ -194,16 +247,49 @@ def parse_report(text: str) -> dict[str, str]:
   return {name: " ".join(texts) for name, texts in sections.items()}
 
 
+def join_parts(sections: Mapping[str, str]) -> str:
+  """Returns what a report without findings and impression says.
+
+  That is the text under no heading and under those that are no section's, such
+  as "LUNGS: Clear." or a caption's "MRI BRAIN: Mass."; "" if it has no words.
+
+  Args:
+    sections: as `parse_report` returns them.
+  """
+  text = " ".join(
+    f"{name.upper()}: {text}" if name else text
+    for name, text in sections.items()
+    if name not in (*_SECTIONS, "personal", "signature")
+  )
+  return text if _has_words(text) else ""
+
+
+def _split_lines(text: str) -> Iterator[str]:
+  """Yields lines with single blanks, what opens a section at the start."""
+  for line in _INLINE.sub("\n", text).splitlines():
+    line = " ".join(line.split())
+    if not line:
+      yield ""
+      continue
+    match = _PERSONAL.match(line)
+    end = match.end() if match else 0
+    rest = _PERSONAL_INLINE.sub(r"\n\g<head>", line[end:])
+    yield from (line[:end] + rest).split("\n")
+
+
 def _has_words(text: str) -> bool:
   """Whether a text holds more than digits, punctuation and placeholders."""
-  return bool(re.search(r"[^\W\d_]", text.replace("XXXX", "")))
+  return bool(WORD.search(PLACEHOLDER.sub(" ", text)))
 
 
 def _find_heading(
   line: str, section: str, filled: set[str]
 ) -> tuple[str, str] | None:
   """Returns the section that a line opens and what follows the heading."""
-  if _SIGNATURE.match(line):
+  match = _PERSONAL.match(line)
+  if match and section not in _ASIDE:
+    if match["heading"]:
+      return "personal", line[match.end() :]
     return "signature", line
   match = _HEADING.match(line)
   if not match:

@@ -7,7 +7,6 @@ is looked at closer is drawn afterwards, from the places noted here.
 import collections
 import dataclasses
 import hashlib
-import re
 import struct
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,16 +14,13 @@ from pathlib import Path
 from array_record.python import array_record_module  # pyright: ignore
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_prep import progress
+from data_prep import progress, reports
 from tier_jax.data import records
 
 SECTIONS = ("findings", "impression")
 
 _Example = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
 _BATCH = 256  # records read at a time: some 10 MB
-# What a de-identification left where words were; the same as in `corpus`.
-_GAP = re.compile(r"_{2,}|\bxxxx\b")
-_WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 
 # (shard, index in it): where a record lies.
 Place = tuple[str, int]
@@ -239,8 +235,8 @@ def _add(survey: Survey, split: Split, facts: Facts, place: Place) -> None:
   for name, text in sections.items():
     if not text:
       continue
-    rest, gaps = _GAP.subn(" ", text.lower())
-    words = _WORD.findall(rest)
+    rest, gaps = reports.PLACEHOLDER.subn(" ", text)
+    words = reports.WORD.findall(rest.lower())
     split.words[name][len(words) + gaps] += 1
     survey.gaps += gaps
     survey.vocabulary.update(words)

@@ -91,6 +91,7 @@ CELLS = (
 RATIOS = {
   "whole / bare": ("whole", "bare"),
   "whole_2 / bare_2": ("whole_2", "bare_2"),
+  "whole / grey": ("whole", "grey"),
   "whole_2 / whole": ("whole_2", "whole"),
   "bare_2 / bare": ("bare_2", "bare"),
   "whole / least": ("whole", "least"),

@@ -83,8 +83,10 @@ def plan(
 ) -> items.Plan:
   """Returns what to convert.
 
-  A text with headings is split into its sections; any other is filed whole
-  as impression, which is what training reads first.
+  A text with findings or impression gives these. Of any other, such as a
+  caption, all but signatures and the sections known as something else, such as
+  "HISTORY:", is filed as impression, which is what training reads first. Where
+  nothing is left of a text, a note of the item says so.
 
   Args:
     source_dir: the images' paths start here.
@@ -131,8 +133,20 @@ def plan(
       filtered["patient:blank"] += 1
       continue
     patient = patient or image
-    findings, impression = _parse_text(cell(options.text_column))
-    view = cell(options.view_column)
+    text = cell(options.text_column)
+    findings, impression = _parse_text(text)
+    view, sex, age = (
+      cell(column)
+      for column in (
+        options.view_column,
+        options.sex_column,
+        options.age_column,
+      )
+    )
+    notes = labels.note_view(view)
+    notes += labels.note_sex(sex) + labels.note_age(age)
+    if text and not (findings or impression):
+      notes += ("report:no_findings_or_impression",)
     found.append(
       items.Item(
         image_paths=(image,),
@@ -146,9 +160,9 @@ def plan(
         findings=findings,
         impression=impression,
         labels=values,
-        sex=labels.parse_sex(cell(options.sex_column)),
-        age_band=labels.age_band(cell(options.age_column)),
-        notes=labels.note_view(view),
+        sex=labels.parse_sex(sex),
+        age_band=labels.age_band(age),
+        notes=notes,
       )
     )
   settings = dataclasses.asdict(options)
@@ -170,7 +184,7 @@ def _parse_text(text: str) -> tuple[str, str]:
   impression = sections.get("impression", "")
   if findings or impression:
     return findings, impression
-  return "", reports.clean(text)
+  return "", reports.join_parts(sections)
 
 
 def _split(

@@ -471,6 +471,42 @@ REPORTS = [
     },
   ),
   (
+    "personal_data_ends_the_impression",
+    "IMPRESSION: Normal.\nPATIENT NAME: J. Poe\nMRN: 00\nRADIOLOGIST: A. Reader"
+    "\n\nPage two.\n",
+    {
+      "impression": "Normal.",
+      "personal": "J. Poe 00 A. Reader",
+      "": "Page two.",
+    },
+  ),
+  (
+    "personal_data_heads_the_report",
+    "Patient Name: J. Poe  DOB: 1/2/00\n\nLungs are clear.\n",
+    {"personal": "J. Poe 1/2/00", "": "Lungs are clear."},
+  ),
+  (
+    "personal_data_interrupts_the_views",
+    " CHEST, TWO VIEWS:\n\n ATTENDING:\n\n A. Reader\n\n Lungs are clear.\n",
+    {"personal": "A. Reader", "findings": "Lungs are clear."},
+  ),
+  (
+    "signature_of_a_wet_read",
+    f" WET READ: ___\n Opacity.\n Read by: ___\n{RULE}\n Lungs are clear.\n",
+    {"wet read": "___ Opacity. Read by: ___", "": "Lungs are clear."},
+  ),
+  (
+    "what_only_resembles_signatures",
+    " FINDINGS: Painful as\n reported by the ward, and seen by Dr. ___.\n"
+    " Reported by the patient. Verified by CT. NO CHANGE AS READ BY US.\n"
+    " Told the attending physician: CT. Location: left.\n",
+    {
+      "findings": "Painful as reported by the ward, and seen by Dr. ___. "
+      "Reported by the patient. Verified by CT. NO CHANGE AS READ BY US. "
+      "Told the attending physician: CT. Location: left."
+    },
+  ),
+  (
     "section_twice",
     " FINDINGS:  Clear.\n\n IMPRESSION:  Normal.\n\n FINDINGS:  Two views.\n",
     {"findings": "Clear. Two views.", "impression": "Normal."},

@@ -45,12 +45,12 @@ ENCODED = base64.b64encode(bytes(range(100))).decode()
     (["<p>No edema.</p>"] * 3, "3 of 203 texts hold HTML"),
     (["No&nbsp;edema."] * 3, "3 of 203 texts hold HTML"),
     (["<HTML lang='en'>", "<br/>", "a<br>b"], "3 of 203 texts hold HTML"),
-    (["Normal."] * 67, "67 of 267 texts are the same"),
+    (["Normal."] * 1800, "1800 of 2000 texts are the same"),
     # Alike but for case, digits and blanks.
     (
-      [f"See  Image {i}." for i in range(40)]
-      + [f"see image {i}." for i in range(40)],
-      "80 of 280 texts are the same",
+      [f"See  Image {i}." for i in range(900)]
+      + [f"see image {i}." for i in range(900)],
+      "1800 of 2000 texts are the same",
     ),
   ],
 )
@@ -66,7 +66,7 @@ def test_what_is_no_corpus_is_refused(bad, message):
   [
     ["<p>No edema.</p>"] * 2,
     ["Heart size < 15 cm, lung > 2 cm & R&D; x<y>z."] * 3,
-    ["Normal."] * 66,
+    ["Normal."] * 1799,
     ["=" * 80, "-" * 80, "A" * 80, "pneumono" * 10],
     ["XXXX<XXXX>technologist"],
     ["The oid is 5; version 2 of the report."],
@@ -74,6 +74,23 @@ def test_what_is_no_corpus_is_refused(bad, message):
 )
 def test_what_is_odd_but_text_passes(fair):
   assert corpus.check([*_reports(200), *fair]).texts == 200 + len(fair)
+
+
+@pytest.mark.parametrize(
+  ("count", "warnings"),
+  [
+    (66, []),
+    (
+      67,
+      ["  warning: 25.1% of 267 texts are the same, expected below 25%"],
+    ),
+  ],
+)
+def test_a_repeated_text_is_warned_of_and_not_quoted(count, warnings):
+  lines = (
+    corpus.check([*_reports(200), *["Quimby."] * count]).format().splitlines()
+  )
+  assert [line for line in lines if "warning" in line] == warnings
 
 
 def test_small_corpora_may_repeat_themselves_but_not_throughout():

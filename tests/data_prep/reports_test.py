@@ -97,6 +97,63 @@ def test_awkward_reports(text, sections):
   assert reports.parse_report(text) == sections
 
 
+@pytest.mark.parametrize("before", ["\n", "\n\n", " ", "  "])
+@pytest.mark.parametrize("text", ["No effusion.", "NO EFFUSION"])
+@pytest.mark.parametrize("heading", ["", "FINDINGS: ", "IMPRESSION: "])
+@pytest.mark.parametrize(
+  "tail",
+  [
+    "ELECTRONICALLY SIGNED BY: JANE ROE",
+    "Electronically signed by Jane Roe MD on 3/4/2020",
+    "*** Electronically Signed by Jane Roe ***",
+    "Signed electronically by Jane Roe",
+    "This report has been electronically signed by JANE ROE",
+    "DICTATED BY JANE ROE",
+    "Dictated By: Jane Roe",
+    "Dictated and Authenticated by: Jane Roe",
+    "TRANSCRIBED BY: JANE ROE",
+    "-- Authenticated by Jane Roe",
+    "Read by Jane Roe",
+    "READ BY: JANE ROE",
+    "Final report read by Jane Roe",
+    "Interpreted by Jane Roe",
+    "Reported by the attending radiologist Jane Roe",
+    "PATIENT NAME: JANE ROE",
+    "Patient's name: Jane Roe",
+    "PATIENT: JANE ROE",
+    "MRN: 12345 ROE",
+    "(MRN 12345) ROE",
+    "Medical Record Number: 12345 ROE",
+    "RADIOLOGIST: JANE ROE",
+    "Attending Physician: Jane Roe",
+    "ACCESSION #: 12345 ROE",
+    "D.O.B.: 1/2/1970 ROE",
+    "DATE OF BIRTH : 1/2/1970 ROE",
+  ],
+)
+def test_personal_data_stays_out(heading, text, before, tail):
+  sections = reports.parse_report(f"{heading}{text}{before}{tail}")
+  name = heading.lower().strip(": ")
+  assert sections.pop(name) == text
+  assert list(sections) in (["personal"], ["signature"])
+  assert "ROE" in sections.popitem()[1].upper()
+
+
+@pytest.mark.parametrize(
+  ("text", "whole"),
+  [
+    ("LUNGS: Clear.\nHEART: Normal.", "LUNGS: Clear. HEART: Normal."),
+    ("MRI BRAIN: Mass (arrow).", "MRI BRAIN: Mass (arrow)."),
+    ("CT scan: a mass.", "CT scan: a mass."),
+    ("HISTORY: Cough.\n\nClear.\nSigned by: A. Reader", "Clear."),
+    ("HISTORY: Cough.", ""),
+    ("___ XXXX.", ""),
+  ],
+)
+def test_parts_of_a_report_without_findings_and_impression(text, whole):
+  assert reports.join_parts(reports.parse_report(text)) == whole
+
+
 @pytest.mark.parametrize(
   ("heading", "section"),
   [
@@ -136,6 +193,7 @@ def test_typing_errors_in_headings(heading, section):
       "THE HISTORY OF CHEST ",
       "\u2028",
     ),
+    *("Report read and ", "Signed by ", "(( ", "#", "MRN ", "Attending "),
   ],
 )
 def test_time_is_in_proportion_to_length(unit):

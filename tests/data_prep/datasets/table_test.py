@@ -49,6 +49,27 @@ def test_columns(tmp_path):
   assert made.filtered == {"image:blank": 1, "patient:blank": 1}
 
 
+@pytest.mark.parametrize(
+  ("text", "impression", "lost"),
+  [
+    ("Chest X-ray: mass (arrow), case 3.",) * 2 + (False,),
+    ("CT SCAN: mass.",) * 2 + (False,),
+    ("Clear. Electronically signed by A. Reader", "Clear.", False),
+    ("HISTORY: Cough.\n\nClear.\nMRN: 00", "Clear.", False),
+    ("HISTORY: Cough.", "", True),
+    ("Signed by: A. Reader", "", True),
+    ("", "", False),
+  ],
+)
+def test_texts_without_findings_and_impression(
+  tmp_path, text, impression, lost
+):
+  made = plan(tmp_path, f'file,text\na.png,"{text}"\n', split="test")
+  (item,) = made.items
+  assert (item.findings, item.impression) == ("", impression)
+  assert ("report:no_findings_or_impression" in item.notes) == lost
+
+
 def test_without_a_column_of_views_that_is_said(tmp_path):
   made = plan(tmp_path, split="test")
   assert {item.notes for item in made.items} == {("view:not_stated",)}
@@ -137,3 +158,27 @@ def test_names(tmp_path, name):
   options = table.TableOptions("file", text_column="text", split="test")
   with pytest.raises(ValueError, match="name"):
     table.plan(tmp_path, tmp_path / "t.csv", name, options)
+
+
+def test_people_that_are_not_understood_are_counted(tmp_path):
+  (tmp_path / "t.csv").write_text(
+    "file,note,sex,age\na.png,Clear.,F,67\nb.png,Clear.,X,old\nc.png,C.,,\n"
+  )
+  plan = table.plan(
+    tmp_path,
+    tmp_path / "t.csv",
+    "ours",
+    table.TableOptions(
+      image_column="file",
+      text_column="note",
+      sex_column="sex",
+      age_column="age",
+      split="test",
+    ),
+  )
+  notes = [item.notes for item in plan.items]
+  assert notes == [
+    ("view:not_stated",),
+    ("view:not_stated", "sex:not_read", "age:not_read"),
+    ("view:not_stated",),
+  ]
