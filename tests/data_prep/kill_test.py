@@ -8,7 +8,7 @@ def test_killed_runs_give_the_same_bytes(tmp_path):
   kill.draw(tmp_path / "raw", 12)
   _, hits, _ = kill.attempt(
     tmp_path / "raw",
-    tmp_path / "set",
+    tmp_path / "out" / "set",
     2,
     random.Random(0),
     "--num_workers=2",

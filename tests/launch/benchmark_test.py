@@ -64,6 +64,7 @@ def test_ratios_are_taken_within_rounds_and_of_the_best():
   assert list(found) == [
     "whole / bare",
     "whole_2 / bare_2",
+    "whole / grey",
     "whole_2 / whole",
     "bare_2 / bare",
   ]
