@@ -5,6 +5,7 @@ so here, and costs itself alone. The verdict on such a file is always that of a
 fresh process, so it does not depend on what was read before.
 """
 
+import contextlib
 import errno
 import json
 import logging
@@ -77,25 +78,45 @@ class Sandbox:
     Raises:
       OSError: if no process can be started.
     """
-    for job in jobs:
-      outcome = self._try(job)
-      if outcome.reason in convert.ENDS and self._is_used:
-        self._restart()
-        outcome = self._try(job)
-      if outcome.reason == convert.DIED and self._was_killed:
-        # By someone else, as a system short of memory does: not the file.
-        self._restart()
-        outcome = self._try(job)
-      if outcome.reason in convert.ENDS or self._hangs:
-        self._restart()
-      else:
-        self._is_used = True
+    rest = iter(jobs)
+    job = next(rest, None)
+    if job is not None:
+      self._send(job)
+    while job is not None:
+      outcome = self._settle(job)
+      following = next(rest, None)
+      if following is not None:
+        self._send(following)  # to work on while the outcome is dealt with
       yield outcome
+      job = following
 
-  def _try(self, job: items.Item) -> convert.Outcome:
-    try:
-      # The process is waiting for it, and reads it whole before it writes.
+  def _settle(self, job: items.Item) -> convert.Outcome:
+    """Returns the outcome of the job that was sent."""
+    outcome = self._receive()
+    if outcome.reason in convert.ENDS and self._is_used:
+      self._restart()
+      self._send(job)
+      outcome = self._receive()
+    if outcome.reason == convert.DIED and self._was_killed:
+      # By someone else, as a system short of memory does: not the file.
+      self._restart()
+      self._send(job)
+      outcome = self._receive()
+    if outcome.reason in convert.ENDS or self._hangs:
+      self._restart()
+    else:
+      self._is_used = True
+    return outcome
+
+  def _send(self, job: items.Item) -> None:
+    # One job at a time: the process is waiting, and reads it whole before it
+    # writes, so that the two cannot block each other. If it has died, the next
+    # _receive finds out.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
       self._connection.send(job)
+
+  def _receive(self) -> convert.Outcome:
+    try:
       if not self._connection.poll(self._wall_s):
         self._hangs = True
         return convert.Outcome(None, convert.UNREADABLE)
