@@ -6,7 +6,6 @@ URL it happens in place, and the manifest, without which nobody reads a
 dataset, comes last. Either way a build that was killed goes on where it was.
 """
 
-import collections
 import contextlib
 import dataclasses
 import fcntl
@@ -19,9 +18,6 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import tensorflow_datasets as tfds
-from etils import epath
 
 from data_prep import (
   corpus,
@@ -36,12 +32,8 @@ from data_prep import (
   splits,
   store,
 )
-from tier_jax.data import records
+from data_prep import manifest as manifest_lib
 
-VERSION = "1.1.0"
-MANIFEST = "manifest.json"
-_REJECTS = "rejects.jsonl"
-TFDS_FILES = ("dataset_info.json", "features.json")
 # Lies in a directory from the start of a build to its end, and tells it from
 # someone's own; then it also says which file was renamed to what.
 _BEGUN = "begun.json"
@@ -115,7 +107,7 @@ def build(
   tasks = _make_tasks(plan.items, shard_records)
   about = {
     "dataset": plan.name,
-    "version": VERSION,
+    "version": manifest_lib.VERSION,
     "settings": {
       **plan.settings,
       "short_side": short_side,
@@ -127,7 +119,7 @@ def build(
     "software": shards.software(),
     "digest": _digest(plan, report_notes, tasks, settings),
   }
-  manifest = _read_manifest(output)
+  manifest = manifest_lib.read(output)
   if manifest and _is_current(manifest, about, tasks, settings, output):
     print("the dataset is complete already: nothing to do", file=sys.stderr)
     _clean(output)
@@ -142,7 +134,9 @@ def build(
     rejected.sort()
     accepted = _check_results(tasks, results, rejected, output)
     near = duplicates.find_near(accepted)
-    manifest = about | _summarise(plan, tasks, results, rejected, report_notes)
+    manifest = about | manifest_lib.summarise(
+      plan, tasks, results, rejected, report_notes
+    )
     manifest["near_duplicates"] = len(near)
     manifest["reports"] = statistics.to_dict()
     _finish(work, tasks, results, manifest, rejected, near)
@@ -196,7 +190,7 @@ def _check_place(
     raise ValueError(
       "source_dir lies in output_dir, which would be replaced; name another"
     )
-  manifest = _read_manifest(output)
+  manifest = manifest_lib.read(output)
   if manifest is None:
     if not output.is_empty() and _BEGUN not in output.names():
       raise ValueError(
@@ -220,19 +214,6 @@ def _check_place(
     )
 
 
-def _read_manifest(output: store.Store) -> dict[str, Any] | None:
-  try:
-    manifest = json.loads(output.read_text(MANIFEST))
-  except (FileNotFoundError, NotADirectoryError, ValueError):
-    return None
-  # Other programs have files of that name too.
-  if not isinstance(manifest, dict) or not (
-    {"dataset", "settings", "splits"} <= manifest.keys()
-  ):
-    return None
-  return manifest
-
-
 def _is_current(
   manifest: Mapping[str, Any],
   about: Mapping[str, Any],
@@ -252,7 +233,7 @@ def _is_current(
     for name, shard in split["shards"].items()
   ):
     return False
-  rejects = map(json.loads, output.read_text(_REJECTS).splitlines())
+  rejects = map(json.loads, output.read_text(manifest_lib.REJECTS).splitlines())
   reasons = {reject["image_id"]: reject["reason"] for reject in rejects}
   return all(
     shards.is_final(item, reasons[item.image_id], settings)
@@ -328,7 +309,7 @@ def _digest(
 def _begin(work: store.Store) -> Iterator[None]:
   """Marks a directory as being built, by this run alone if it is local."""
   if not work.is_local:
-    if MANIFEST in work.names():
+    if manifest_lib.NAME in work.names():
       raise ValueError(
         f"output_dir {work.name!r} holds another dataset; remove it, or name "
         "another"
@@ -422,7 +403,7 @@ def _check_results(
     raise ValueError(
       f"none of the {sum(len(task.items) for task in tasks)} images could be "
       f"converted, {denied} of them denied: "
-      f"{_tally(reason for _, reason in rejected)}"
+      f"{manifest_lib.tally(reason for _, reason in rejected)}"
     )
   if equal := duplicates.find_equal(accepted):
     place = output.sibling("{}.duplicates")
@@ -438,60 +419,6 @@ def _check_results(
       "run again with it as --deny_list, which does over only their shards"
     )
   return accepted
-
-
-def _summarise(
-  plan: items.Plan,
-  tasks: Sequence[shards.Task],
-  results: Sequence[shards.Result],
-  rejected: Iterable[tuple[str, str]],
-  report_notes: Mapping[str, int],
-) -> dict[str, Any]:
-  notes = collections.Counter(report_notes)
-  filtered = collections.Counter(plan.filtered)
-  labels: dict[str, collections.Counter[int]] = {}
-  counts: dict[str, dict[str, Any]] = {}
-  for split in splits.SPLITS:
-    named = [set(), set(), set()]
-    files = {}
-    for task, result in zip(tasks, results, strict=True):
-      if task.split != split:
-        continue
-      notes.update(result.notes)
-      filtered.update(item.denied for item in task.items if item.denied)
-      for item in task.items:
-        if item.image_id in result.images:
-          ids_of = (item.image_id, item.patient_id, item.study_id)
-          for seen, value in zip(named, ids_of, strict=True):
-            seen.add(value)
-          for name, value in item.labels.items():
-            labels.setdefault(name, collections.Counter())[value] += 1
-      if result.records:
-        files[task.file_name] = {
-          "sha256": result.sha256,
-          "records": result.records,
-          "bytes": result.size,
-        }
-    if files:
-      counts[split] = {
-        "records": len(named[0]),
-        "patients": len(named[1]),
-        "studies": len(named[2]),
-        "shards": {
-          f"{plan.name}-{split}.array_record-{i:05d}-of-{len(files):05d}": shard
-          for i, shard in enumerate(files.values())
-        },
-      }
-  return {
-    "splits": counts,
-    "rejects": _tally(reason for _, reason in rejected),
-    "filtered": dict(sorted(filtered.items())),
-    "notes": dict(sorted(notes.items())),
-    "labels": {
-      name: {str(value): values[value] for value in (1, 0, -1)}
-      for name, values in sorted(labels.items())
-    },
-  }
 
 
 def _finish(
@@ -515,62 +442,7 @@ def _finish(
   work.write_text(_BEGUN, json.dumps(names))
   for name, final_name in names.items():
     work.rename(name, final_name)
-  with work.staging() as directory:
-    _write_tfds_metadata(manifest, directory)
-    for name in TFDS_FILES:
-      work.put(directory / name, name)
-  _write_lines(work, _REJECTS, ("image_id", "reason"), rejected)
-  _write_lines(
-    work,
-    "near_duplicates.jsonl",
-    ("image_id", "other_image_id", "distance"),
-    near,
-  )
-  work.write_text(MANIFEST, json.dumps(manifest, indent=2) + "\n")
-
-
-def _write_lines(
-  work: store.Store, name: str, fields: Sequence[str], rows: Iterable[tuple]
-) -> None:
-  lines = [
-    json.dumps(dict(zip(fields, row, strict=True))) + "\n" for row in rows
-  ]
-  work.write_text(name, "".join(lines))
-
-
-def _write_tfds_metadata(manifest: Mapping[str, Any], directory: Path) -> None:
-  """Writes `TFDS_FILES`, and empty files in place of the shards.
-
-  The library wants to see that there are shards, and looks at names alone.
-  """
-  for counts in manifest["splits"].values():
-    for name in counts["shards"]:
-      (directory / name).touch()
-
-  def template(**kwargs):
-    return tfds.core.ShardedFileTemplate(
-      dataset_name=manifest["dataset"],
-      data_dir=epath.Path(directory),
-      filetype_suffix="array_record",
-      **kwargs,
-    )
-
-  tfds.folder_dataset.write_metadata(
-    data_dir=directory,
-    features=records.FEATURES,
-    check_data=False,
-    version=VERSION,
-    filename_template=template(),
-    split_infos=[
-      tfds.core.SplitInfo(
-        name=split,
-        shard_lengths=[shard["records"] for shard in counts["shards"].values()],
-        num_bytes=sum(shard["bytes"] for shard in counts["shards"].values()),
-        filename_template=template(split=split),
-      )
-      for split, counts in manifest["splits"].items()
-    ],
-  )
+  manifest_lib.write(work, manifest, rejected, near)
 
 
 def _clean(output: store.Store) -> None:
@@ -582,7 +454,3 @@ def _clean(output: store.Store) -> None:
   ]
   for name in done:
     output.remove(name)
-
-
-def _tally(reasons: Iterable[str]) -> dict[str, int]:
-  return dict(sorted(collections.Counter(reasons).items()))

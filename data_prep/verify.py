@@ -4,14 +4,14 @@ import json
 import sys
 from pathlib import Path
 
+from data_prep import manifest as manifest_lib
 from data_prep import progress, store
 
 _BESIDE = (
-  "dataset_info.json",
-  "features.json",
-  "manifest.json",
-  "near_duplicates.jsonl",
-  "rejects.jsonl",
+  *manifest_lib.TFDS_FILES,
+  manifest_lib.NAME,
+  manifest_lib.NEAR_DUPLICATES,
+  manifest_lib.REJECTS,
 )
 _MAYBE = ("inspect.html",)
 
@@ -27,7 +27,7 @@ def verify(directory: str | Path) -> list[str]:
   """
   place = store.Store(directory)
   try:
-    manifest = json.loads(place.read_text("manifest.json"))
+    manifest = json.loads(place.read_text(manifest_lib.NAME))
     shards = {
       name: shard
       for split in manifest["splits"].values()
@@ -35,8 +35,8 @@ def verify(directory: str | Path) -> list[str]:
     }
     size = sum(shard["bytes"] for shard in shards.values())
     lines = {
-      "rejects.jsonl": sum(manifest["rejects"].values()),
-      "near_duplicates.jsonl": manifest["near_duplicates"],
+      manifest_lib.REJECTS: sum(manifest["rejects"].values()),
+      manifest_lib.NEAR_DUPLICATES: manifest["near_duplicates"],
     }
   except (FileNotFoundError, NotADirectoryError):
     raise ValueError(f"{place.name!r} holds no manifest.json") from None

@@ -240,7 +240,7 @@ STOPS = [
   ("engine.run", 4),
   ("duplicates.find_near", 0),
   ("store.Store.rename", 0),
-  ("build._write_tfds_metadata", 0),
+  ("manifest.write_tfds_metadata", 0),
   ("store.Store.move_to", 0),
 ]
 
@@ -402,7 +402,7 @@ def test_output_at_a_url(built, monkeypatch):
   memory.store.clear()
   url = "memory://bucket/sets/some_set"
   with monkeypatch.context() as patch:
-    patch.setattr("data_prep.build._write_tfds_metadata", lambda *_: 1 / 0)
+    patch.setattr("data_prep.manifest.write_tfds_metadata", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
       build.build(plan, url, key=KEY, shard_records=4)
   assert not memory.exists("/bucket/sets/some_set/manifest.json")

@@ -83,6 +83,17 @@ def expected_unit(stored, voi, bits, signed):
   return unit
 
 
+def read(path, stored, bits, photometric, syntax, tags):
+  """Returns the picture of such a DICOM, and what was noted."""
+  path.write_bytes(
+    dicom_files.make(
+      stored, bits=bits, photometric=photometric, syntax=syntax, **tags
+    )
+  )
+  notes = []
+  return dicom.read_image(path, notes), notes
+
+
 @pytest.mark.parametrize("syntax", dicom_files.ALL_LOSSLESS)
 @pytest.mark.parametrize(("bits", "signed"), DEPTHS)
 @pytest.mark.parametrize("voi", VOIS)
@@ -90,14 +101,9 @@ def expected_unit(stored, voi, bits, signed):
 def test_lossless(tmp_path, syntax, bits, signed, voi, photometric):
   stored = ramp(bits, signed)
   tags, expected_notes = voi_case(voi, bits, signed)
-  path = tmp_path / "a.dcm"
-  path.write_bytes(
-    dicom_files.make(
-      stored, bits=bits, photometric=photometric, syntax=syntax, **tags
-    )
+  image, notes = read(
+    tmp_path / "a.dcm", stored, bits, photometric, syntax, tags
   )
-  notes = []
-  image = dicom.read_image(path, notes)
   unit = expected_unit(stored, voi, bits, signed)
   if photometric == "MONOCHROME1":
     unit = 1 - unit
@@ -126,14 +132,9 @@ def test_lossless(tmp_path, syntax, bits, signed, voi, photometric):
 def test_lossy(tmp_path, syntax, bits, error, voi, photometric):
   stored = smooth(bits)
   tags, expected_notes = voi_case(voi, bits, False)
-  path = tmp_path / "a.dcm"
-  path.write_bytes(
-    dicom_files.make(
-      stored, bits=bits, photometric=photometric, syntax=syntax, **tags
-    )
+  image, notes = read(
+    tmp_path / "a.dcm", stored, bits, photometric, syntax, tags
   )
-  notes = []
-  image = dicom.read_image(path, notes)
   # The picture lies between those of the pixels moved down and up by what the
   # codec may be off; percentiles move along.
   whole = stored.astype(np.int64)

@@ -116,4 +116,5 @@ def test_stored_values_shrink_as_grey_ones_do():
   small = images.shrink(drawn, 16)
   blocks = drawn.reshape(16, 4, 16, 4).mean(axis=(1, 3))
   assert small.dtype == np.uint16
+  # Stored values are whole numbers: means are rounded to them.
   np.testing.assert_allclose(small, blocks, atol=0.5)
