@@ -95,9 +95,10 @@ class Stored:
   values: np.ndarray
   header: Dataset
 
-  def per_value(self, counts: np.ndarray) -> np.ndarray:
-    """Returns counts of bit patterns as counts of `values`."""
-    return counts.reshape(-1, self.values.size).sum(0)
+  def count(self, stride: int) -> np.ndarray:
+    """Returns how often each of `values` occurs, as `windowing.count` does."""
+    bits = self.values.size.bit_length() - 1
+    return windowing.count(self.pixels, stride, bits)
 
   def look_up(self, table: np.ndarray) -> np.ndarray:
     """Returns the (H, W) picture in which value i is `table[i]`, uint8."""
@@ -365,7 +366,7 @@ def _view_native(
 
 def _render_equalised(stored: Stored, recipe: str) -> np.ndarray:
   """Returns the picture by the recipe of a published set of JPEGs."""
-  counts = stored.per_value(windowing.count(stored.pixels, stride=1))
+  counts = stored.count(stride=1)
   present = stored.values[counts > 0]
   low, high = int(present.min()), int(present.max())
   if low == high:
@@ -471,7 +472,7 @@ def _count(
   stored: Stored, padding: np.ndarray, stride: int = windowing.STRIDE
 ) -> np.ndarray:
   """Returns how often each stored value occurs in the picture, (N,)."""
-  counts = stored.per_value(windowing.count(stored.pixels, stride))
+  counts = stored.count(stride)
   counts[padding] = 0
   return counts
 

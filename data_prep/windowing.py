@@ -47,17 +47,23 @@ def apply_window(
   raise ValueError("the VOI LUT function is unknown")
 
 
-def count(image: np.ndarray, stride: int = STRIDE) -> np.ndarray:
-  """Returns how often each value occurs, (256,) or (65536,) float32.
+def count(
+  image: np.ndarray, stride: int = STRIDE, bits: int | None = None
+) -> np.ndarray:
+  """Returns how often each value occurs, (2**bits,) float32.
 
   Counts are exact up to 2**24, which a default stride never reaches.
 
   Args:
     image: (H, W) uint8 or uint16.
     stride: only every `stride`-th row and column is looked at.
+    bits: only this many low ones of each value are looked at; None for all.
   """
   sample = np.ascontiguousarray(image[::stride, ::stride])
-  size = 1 << 8 * image.itemsize
+  allocated = 8 * image.itemsize
+  size = 1 << (bits or allocated)
+  if size < 1 << allocated:
+    sample = sample & (size - 1)  # a short table stays in the cache
   return cv2.calcHist([sample], [0], None, [size], [0, size]).ravel()
 
 

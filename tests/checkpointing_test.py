@@ -18,7 +18,8 @@ def make_state():
     "tower": {"kernel": rng.normal(size=(256, 128)).astype(np.float32)},
     "logit_scale": np.float32(2.5),
   }
-  return TrainState(np.int32(7), params, (jax.tree.map(np.zeros_like, params),))
+  moments = (jax.tree.map(np.zeros_like, params),)
+  return TrainState(np.int32(7), params, {}, moments)
 
 
 def place(state, mesh):
@@ -61,8 +62,9 @@ def test_restores_onto_any_mesh(workdir, shape):
 
 def test_parameters_can_be_restored_alone(workdir):
   mesh = sharding.make_mesh(sharding.MeshConfig())
-  want = make_state().params
-  got = checkpointing.restore_params(workdir, 7, abstract(want, mesh))
+  want = {"params": make_state().params, "batch_stats": {}}
+  got = checkpointing.restore_variables(workdir, 7, abstract(want, mesh))
+  assert got.keys() == want.keys()
   assert params_digest(got) == params_digest(want)
 
 

@@ -12,7 +12,7 @@ RULES = {
   "data_prep": ("data_prep", "tier_jax.data.records"),
   "data_prep/phantom": ("data_prep.phantom",),
   "tier_jax/data": ("tier_jax.data",),
-  "tier_jax/losses": (),
+  "tier_jax/losses": ("tier_jax.losses",),
   "tier_jax/models": ("tier_jax.models",),
   "tier_jax/evaluators": (
     "tier_jax.evaluators",

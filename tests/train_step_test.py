@@ -28,7 +28,9 @@ PENALTIES = entropy.EntropyConfig(
 @functools.cache
 def params():
   # Drawn once, on one device: the same numbers on every mesh.
-  draw = jax.jit(lambda key: dual_encoder.init_params(MODEL, key, 12))
+  draw = jax.jit(
+    lambda key: dual_encoder.init_variables(MODEL, key, 12)["params"]
+  )
   return jax.device_get(draw(jax.random.key(0)))
 
 
@@ -48,6 +50,7 @@ def make_batch(size=16, seed=0):
     ),
     "attention_mask": attention.astype(np.int32),
     "token_mask": content,
+    "word_starts": np.tile(np.arange(12, dtype=np.int32), (size, 1)),
   }
 
 
@@ -62,12 +65,15 @@ def loss_and_grads(data, fsdp, compat="none"):
   where = sharding.state_sharding(params(), mesh)
   step = jax.jit(
     jax.value_and_grad(
-      lambda p, b: train_step.loss_fn(p, b, None, MODEL, config), has_aux=True
+      lambda p, b: train_step.loss_fn(p, {}, b, None, MODEL, config),
+      has_aux=True,
     ),
     out_shardings=(None, where),
   )
   placed = jax.tree.map(jax.device_put, params(), where)
-  (_, metrics), grads = step(placed, sharding.put_batch(make_batch(), mesh))
+  (_, (metrics, _)), grads = step(
+    placed, sharding.put_batch(make_batch(), mesh)
+  )
   return jax.device_get((metrics, grads))
 
 
@@ -112,7 +118,7 @@ def test_zero_weights_are_the_contrastive_loss_bit_for_bit():
   )
 
   def with_idle_penalties(p, batch):
-    return train_step.loss_fn(p, batch, None, MODEL, config)
+    return train_step.loss_fn(p, {}, batch, None, MODEL, config)
 
   def without(p, batch):
     output = MODEL.apply(
@@ -120,13 +126,14 @@ def test_zero_weights_are_the_contrastive_loss_bit_for_bit():
       batch["image"],
       batch["input_ids"],
       batch["attention_mask"],
+      batch["word_starts"],
     )
     return contrastive.infonce(
       output.image_embeds, output.text_embeds, output.logit_scale
     )
 
   batch = make_batch()
-  (total, metrics), grads = jax.jit(
+  (total, (metrics, _)), grads = jax.jit(
     jax.value_and_grad(with_idle_penalties, has_aux=True)
   )(params(), batch)
   assert total == metrics["contrastive_loss"]
@@ -140,16 +147,16 @@ def test_zero_weights_are_the_contrastive_loss_bit_for_bit():
 def test_each_weight_multiplies_what_it_names(alone):
   weights = {"token_entropy_weight": 0.0, "patch_entropy_weight": 0.0}
   config = entropy.EntropyConfig(**(weights | {f"{alone}_weight": 0.5}))
-  _, metrics = jax.jit(
-    lambda p, b: train_step.loss_fn(p, b, None, MODEL, config)
+  _, (metrics, _) = jax.jit(
+    lambda p, b: train_step.loss_fn(p, {}, b, None, MODEL, config)
   )(params(), make_batch())
   want = metrics["contrastive_loss"] + 0.5 * metrics[alone]
   np.testing.assert_allclose(metrics["loss"], want, rtol=1e-6)
 
 
 def test_weights_are_told_apart_from_each_other():
-  _, metrics = jax.jit(
-    lambda p, b: train_step.loss_fn(p, b, None, MODEL, PENALTIES)
+  _, (metrics, _) = jax.jit(
+    lambda p, b: train_step.loss_fn(p, {}, b, None, MODEL, PENALTIES)
   )(params(), make_batch())
   assert abs(metrics["token_entropy"] - metrics["patch_entropy"]) > 0.1
 
@@ -166,7 +173,7 @@ def test_a_second_step_does_not_compile_and_the_loss_falls():
 
   jitted = jax.jit(counted, donate_argnums=0)
   start = jax.tree.map(jnp.array, params())
-  state = TrainState(jnp.zeros((), jnp.int32), start, optimizer.init(start))
+  state = TrainState(jnp.zeros((), jnp.int32), start, {}, optimizer.init(start))
   losses = []
   for _ in range(8):
     state, metrics = jitted(state, make_batch(), jax.random.key(0))
@@ -181,7 +188,7 @@ def test_logit_scale_is_held_below_a_hundred():
   start["logit_scale"] = jnp.float32(train_step.MAX_LOGIT_SCALE)
   optimizer = optax.sgd(-1.0)  # climbs, so that the scale would grow
   step = jax.jit(train_step.make_train_step(MODEL, optimizer, PENALTIES))
-  state = TrainState(jnp.zeros((), jnp.int32), start, optimizer.init(start))
+  state = TrainState(jnp.zeros((), jnp.int32), start, {}, optimizer.init(start))
   for seed in range(3):
     state, _ = step(state, make_batch(seed=seed), jax.random.key(0))
     assert state.params["logit_scale"] <= np.float32(train_step.MAX_LOGIT_SCALE)
@@ -189,14 +196,15 @@ def test_logit_scale_is_held_below_a_hundred():
 
 def test_diagnosis_equals_the_gradient_of_each_term():
   got = jax.jit(train_step.make_diagnose(MODEL, PENALTIES))(
-    params(), make_batch()
+    params(), {}, make_batch()
   )
   assert len(got) == 6
 
   def term(p):
-    return train_step.loss_fn(p, make_batch(), None, MODEL, PENALTIES)[1][
-      "patch_entropy"
-    ]
+    _, (metrics, _) = train_step.loss_fn(
+      p, {}, make_batch(), None, MODEL, PENALTIES
+    )
+    return metrics["patch_entropy"]
 
   grads = jax.jit(jax.grad(term))(params())
   want = optax.tree.norm([grads["text_tower"], grads["text_head"]])

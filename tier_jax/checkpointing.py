@@ -109,29 +109,29 @@ class Checkpointer:
     self._manager.close()
 
 
-def restore_params(workdir: str | Path, step: int, abstract: Any) -> Any:
-  """Returns the parameters alone of a step.
+def restore_variables(workdir: str | Path, step: int, abstract: Any) -> Any:
+  """Returns the parameters and batch statistics alone of a step.
 
   Args:
     workdir: of the training.
     step: a finished step.
-    abstract: parameter tree of `jax.ShapeDtypeStruct`, each with a sharding.
+    abstract: "params" and "batch_stats", trees of `jax.ShapeDtypeStruct`, each
+      with a sharding.
 
   Raises:
     ValueError: if the saved tree or shapes differ from `abstract`.
   """
   directory = Path(workdir).absolute() / "checkpoints" / str(step) / "state"
-  target = {"params": abstract}
   with ocp.PyTreeCheckpointer() as checkpointer:
     restored = checkpointer.restore(
       directory,
       args=ocp.args.PyTreeRestore(
-        item=target,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+        item=abstract,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
         partial_restore=True,
       ),
     )
-  return restored["params"]
+  return restored
 
 
 def remove_unfinished(workdir: str | Path) -> None:

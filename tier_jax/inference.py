@@ -53,11 +53,11 @@ def load(workdir: str | Path, step: int | None = None) -> Model:
   # Evaluation takes all devices, whatever the training's mesh was.
   mesh = sharding.make_mesh(sharding.MeshConfig())
   abstract = jax.eval_shape(
-    lambda: dual_encoder.init_params(
+    lambda: dual_encoder.init_variables(
       network, jax.random.key(0), tokenize.max_length
     )
   )
-  params = checkpointing.restore_params(
+  variables = checkpointing.restore_variables(
     workdir,
     step,
     jax.tree.map(
@@ -66,7 +66,7 @@ def load(workdir: str | Path, step: int | None = None) -> Model:
       sharding.state_sharding(abstract, mesh),
     ),
   )
-  model = Model(network, params, tokenize, mesh)
+  model = Model(network, variables, tokenize, mesh)
   model.config, model.step = config, step
-  model.params_digest = params_digest(params)
+  model.params_digest = params_digest(variables["params"])
   return model

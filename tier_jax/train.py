@@ -121,7 +121,7 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
     last = step == config.train.num_steps
     scalars = {}
     if step % every.diagnostics_every == 0:
-      norms = jax.device_get(diagnose(state.params, batch))
+      norms = jax.device_get(diagnose(state.params, state.batch_stats, batch))
       scalars |= {f"train/{name}": value for name, value in norms.items()}
     state, metrics = jitted_step(state, batch, seed_key)
     if jax.default_backend() == "cpu":
@@ -152,7 +152,7 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
       clock, clock_step = time.monotonic(), step
     if step % every.eval_every == 0 or last:
       paused = time.monotonic()
-      scalars |= evaluation.run(model, state.params)
+      scalars |= evaluation.run(model, state)
       clock += time.monotonic() - paused
     if scalars:
       writer.write(step, scalars)
@@ -223,19 +223,26 @@ class _Evaluation:
     self._loss = None
     self._encoder = None
 
-  def run(self, model, params) -> dict[str, Any]:
+  def run(self, model, state: TrainState) -> dict[str, Any]:
     """Returns the scalars of an evaluation, named valid/..."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
     if self._loss is None:
 
       @jax.jit
-      def loss(params, batch):
+      def loss(variables, batch):
         return train_step.loss_fn(
-          params, batch, None, model, self._config.loss
-        )[1]
+          **variables,
+          batch=batch,
+          key=None,
+          model=model,
+          config=self._config.loss,
+        )[1][0]
 
       self._loss = loss
     rows = [
-      jax.device_get(self._loss(params, sharding.put_batch(batch, self._mesh)))
+      jax.device_get(
+        self._loss(variables, sharding.put_batch(batch, self._mesh))
+      )
       for batch in loader.eval_batches(
         self._source,
         self._config.data,
@@ -254,9 +261,9 @@ class _Evaluation:
     if self._zero_shot is not None:
       if self._encoder is None:
         self._encoder = encoder.Encoder(
-          model, params, self._tokenize, self._mesh
+          model, variables, self._tokenize, self._mesh
         )
-      self._encoder.params = params
+      self._encoder.variables = variables
       summary = zero_shot.summarise(
         self._zero_shot.run(self._encoder), num_resamples=0
       )
@@ -272,11 +279,11 @@ class _Evaluation:
 
 
 def _init_state(model, optimizer, max_length, key) -> TrainState:
-  params = dual_encoder.init_params(model, key, max_length)
+  variables = dual_encoder.init_variables(model, key, max_length)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
-    params=params,
-    opt_state=optimizer.init(params),
+    opt_state=optimizer.init(variables["params"]),
+    **variables,
   )
 
 

@@ -19,12 +19,16 @@ class TrainState:
   Attributes:
     step: () int32, updates made so far.
     params: parameter tree.
+    batch_stats: running means and variances of batch norms; {} without any.
     opt_state: of the optimiser.
+    ema_params: moving average of the parameters; None when off.
   """
 
   step: jax.Array
   params: Any
+  batch_stats: Any
   opt_state: Any
+  ema_params: Any = None
 
 
 def params_digest(params: Any) -> str:

@@ -40,6 +40,13 @@ def test_unknown_words_fall_into_letters(bundled):
   assert tokens[1:4] == ["z", "##y", "##x"]
 
 
+def test_word_starts_join_the_pieces_of_a_word(bundled):
+  got = bundled(["no zyx."])["word_starts"]
+  # [CLS] no z ##y ##x . [SEP] [PAD]
+  np.testing.assert_array_equal(got, [[0, 1, 2, 2, 2, 5, 6, 7]])
+  assert got.dtype == np.int32
+
+
 def test_json_round_trip_tokenises_alike(bundled):
   again = tokenizer.Tokenizer.from_json(bundled.to_json(), 8)
   text = ["Small left pleural effusion."]

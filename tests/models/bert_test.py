@@ -45,7 +45,7 @@ def test_hidden_states_equal_hugging_face_layer_by_layer(directory):
       capture_intermediates=True,
     )
     if depth == 0:
-      got = kept["intermediates"]["norm"]["__call__"][0]
+      got = kept["intermediates"]["norm_embeddings"]["__call__"][0]
     real = reference.ATTENTION_MASK.astype(bool)
     np.testing.assert_allclose(
       np.asarray(got)[real], stored[f"arr_{depth}"][real], atol=1e-5
@@ -74,9 +74,9 @@ def test_all_differences_are_listed_at_once(directory, tmp_path):
   with pytest.raises(ValueError) as error:
     pretrained.load_bert(str(tmp_path), shapes(config))
   for words in (
-    "nothing for layer_1.mlp_out.bias",
-    "word_embeddings.embedding is (61, 32), expected (60, 32)",
-    "no place for layer_2.mlp_out.bias",
+    "nothing for layer_1/mlp_out/bias",
+    "word_embeddings/embedding is (61, 32), expected (60, 32)",
+    "no place for encoder.layer.2.output.dense.bias",
     "unknown key surprise",
   ):
     assert words in str(error.value)

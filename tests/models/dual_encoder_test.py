@@ -1,5 +1,7 @@
 """The joint space: what is pooled, what is unit, what is shared."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +21,11 @@ def run():
     rng.integers(0, 256, (3, 8, 8), np.uint8),
     rng.integers(0, 20, (3, 6)),
     np.array([[1] * 6, [1] * 4 + [0] * 2, [1] * 2 + [0] * 4]),
+    np.array([[0, 1, 1, 3, 4, 5]] * 3),
   )
   model = dual_encoder.DualEncoder(CONFIG)
-  params = dual_encoder.init_params(model, jax.random.key(0), 6)
-  return model, params, batch, model.apply({"params": params}, *batch)
+  variables = dual_encoder.init_variables(model, jax.random.key(0), 6)
+  return model, variables["params"], batch, model.apply(variables, *batch)
 
 
 def test_every_vector_is_unit_and_float32():
@@ -43,7 +46,7 @@ def test_image_vector_is_the_mean_of_projected_patches():
   model, params, batch, output = run()
 
   def projected(module, image):
-    return module.image_head(module.image_tower(image))
+    return module.image_head(module.image_tower(image).patches)
 
   patches = model.apply({"params": params}, batch[0], method=projected)
   mean = np.asarray(patches).mean(1)
@@ -64,3 +67,33 @@ def test_logit_scale_starts_at_the_papers_and_is_strongly_typed():
   _, params, _, output = run()
   np.testing.assert_allclose(output.logit_scale, np.log(1 / 0.07), rtol=1e-6)
   assert not params["logit_scale"].weak_type
+
+
+def test_merged_words_share_the_mean_of_their_pieces_and_count_once():
+  _, params, batch, apart = run()
+  config = dataclasses.replace(CONFIG, merge_wordpieces=True)
+  model = dual_encoder.DualEncoder(config)
+  output = model.apply({"params": params}, *batch)
+  tokens = np.asarray(output.token_embeds)
+  np.testing.assert_array_equal(tokens[:, 1], tokens[:, 2])
+  np.testing.assert_allclose(
+    tokens[:, [0, 3, 4, 5]], apart.token_embeds[:, [0, 3, 4, 5]], atol=1e-6
+  )
+  np.testing.assert_array_equal(
+    output.first_pieces, [[True, True, False, True, True, True]] * 3
+  )
+  assert np.asarray(apart.first_pieces).all()
+
+
+def test_average_of_words():
+  features = jnp.array([[[1.0], [2.0], [6.0], [5.0]]])
+  got = dual_encoder.average_words(features, jnp.array([[0, 1, 1, 3]]))
+  np.testing.assert_allclose(got[0, :, 0], [1, 4, 4, 5])
+
+
+def test_a_second_view_is_embedded_like_the_first():
+  model, params, batch, first = run()
+  output = model.apply({"params": params}, *batch, batch[0][::-1])
+  np.testing.assert_allclose(
+    output.second_image_embeds, first.image_embeds[::-1], atol=1e-6
+  )

@@ -56,7 +56,7 @@ def test_equals_the_formula():
   images = np.random.default_rng(0).integers(0, 256, (2, 12, 12), np.uint8)
   model = vit.ViT(CONFIG)
   variables = model.init(jax.random.key(1), images)
-  got = model.apply(variables, images)
+  got = model.apply(variables, images).patches
   for image, features in zip(images, got, strict=True):
     want = reference(variables["params"], image, CONFIG)
     np.testing.assert_allclose(features, want, atol=1e-4, rtol=1e-4)
@@ -100,7 +100,8 @@ def test_bfloat16_keeps_float32_parameters():
   variables = vit.ViT(config).init(jax.random.key(0), image)
   kinds = {leaf.dtype for leaf in jax.tree.leaves(variables)}
   assert kinds == {jnp.dtype("float32")}
-  assert vit.ViT(config).apply(variables, image).dtype == jnp.bfloat16
+  features = vit.ViT(config).apply(variables, image)
+  assert features.patches.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(

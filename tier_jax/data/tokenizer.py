@@ -109,9 +109,12 @@ class Tokenizer:
     return json.dumps(json.loads(self._json), sort_keys=True)
 
   def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Returns input_ids and attention_mask (N, T) int32, token_mask bool.
+    """Returns the arrays that a text tower takes, each (N, T).
 
-    `token_mask` is True on content: neither padding nor [CLS] or [SEP].
+    `input_ids` and `attention_mask` are int32. `token_mask` is True on content:
+    neither padding nor [CLS] or [SEP]. `word_starts` int32 holds, at every
+    position, that of the first piece of its word; special tokens and padding
+    are words of their own.
     """
     encodings = self._backend.encode_batch([self._mark(t) for t in texts])
     shape = (len(encodings), self.max_length)
@@ -123,6 +126,9 @@ class Tokenizer:
       ),
       "attention_mask": attention.reshape(shape),
       "token_mask": (attention.astype(bool) & ~special).reshape(shape),
+      "word_starts": np.array(
+        [_word_starts(e.word_ids) for e in encodings], np.int32
+      ).reshape(shape),
     }
 
   def tokens(self, text: str) -> list[str]:
@@ -131,6 +137,14 @@ class Tokenizer:
 
   def _mark(self, text: str) -> str:
     return _PLACEHOLDER.sub(f" {self._placeholder} ", text)
+
+
+def _word_starts(word_ids: Sequence[int | None]) -> list[int]:
+  starts = list(range(len(word_ids)))
+  for i in range(1, len(word_ids)):
+    if word_ids[i] is not None and word_ids[i] == word_ids[i - 1]:
+      starts[i] = starts[i - 1]
+  return starts
 
 
 def _word_pieces(path: Path) -> tokenizers.Tokenizer:

@@ -36,13 +36,14 @@ class Encoder:
   Attributes:
     image_size: side of the square images it takes.
     grid: rows and columns of its patches, which are row-major.
-    params: of the model; others of the same shapes may take their place.
+    variables: "params" and "batch_stats" of the model; others of the same
+      shapes may take their place.
   """
 
   def __init__(
     self,
     model: dual_encoder.DualEncoder,
-    params: Any,
+    variables: Any,
     tokenize: tokenizer.Tokenizer,
     mesh: Mesh,
     batch_size: int = 64,
@@ -50,7 +51,8 @@ class Encoder:
     """`batch_size` is rounded up to a multiple of the devices."""
     self.image_size = model.config.image.image_size
     self.grid = model.config.image.grid
-    self.params = params
+    self.variables = variables
+    self._merged = model.config.merge_wordpieces
     self._tokenize = tokenize
     self._batch_size = -(-batch_size // mesh.size) * mesh.size
     split = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
@@ -58,15 +60,19 @@ class Encoder:
     whole = NamedSharding(mesh, PartitionSpec())
 
     @functools.partial(jax.jit, out_shardings=whole)
-    def encode_image(params, image):
+    def encode_image(variables, image):
       image = jax.lax.with_sharding_constraint(image, split)
-      return model.apply({"params": params}, image, method="encode_image")
+      return model.apply(variables, image, method="encode_image")
 
     @functools.partial(jax.jit, out_shardings=whole)
-    def encode_text(params, input_ids, attention_mask):
+    def encode_text(variables, input_ids, attention_mask, word_starts):
       input_ids = jax.lax.with_sharding_constraint(input_ids, split)
       return model.apply(
-        {"params": params}, input_ids, attention_mask, method="encode_text"
+        variables,
+        input_ids,
+        attention_mask,
+        word_starts,
+        method="encode_text",
       )
 
     self._encode_image = encode_image
@@ -85,12 +91,19 @@ class Encoder:
     """Returns the embeddings of N texts."""
     tokens = self._tokenize(texts)
     text_embeds, token_embeds = self._run(
-      self._encode_text, tokens["input_ids"], tokens["attention_mask"]
+      self._encode_text,
+      tokens["input_ids"],
+      tokens["attention_mask"],
+      tokens["word_starts"],
     )
+    token_mask = tokens["token_mask"]
+    if self._merged:
+      starts = tokens["word_starts"]
+      token_mask = token_mask & (starts == np.arange(starts.shape[1]))
     return TextEmbeds(
       text_embeds=text_embeds,
       token_embeds=token_embeds,
-      token_mask=tokens["token_mask"],
+      token_mask=token_mask,
       tokens=[self._tokenize.tokens(text) for text in texts],
     )
 
@@ -104,6 +117,6 @@ class Encoder:
       batch = [array[start : start + self._batch_size] for array in arrays]
       missing = self._batch_size - len(batch[0])
       batch = [np.concatenate([b, b[:1].repeat(missing, 0)]) for b in batch]
-      outputs = jax.device_get(encode(self.params, *batch))
+      outputs = jax.device_get(encode(self.variables, *batch))
       parts.append([out[: self._batch_size - missing] for out in outputs])
     return [np.concatenate(column) for column in zip(*parts, strict=True)]

@@ -115,7 +115,9 @@ class Bert(nn.Module):
     x += embed(config.type_vocab_size, "token_type_embeddings")(
       jnp.zeros((), jnp.int32)
     )
-    x = nn.LayerNorm(config.layer_norm_eps, dtype=dtype, name="norm")(x)
+    x = nn.LayerNorm(
+      config.layer_norm_eps, dtype=dtype, name="norm_embeddings"
+    )(x)
     x = nn.Dropout(config.dropout_rate)(x, deterministic=deterministic)
     mask = attention_mask.astype(bool)[:, None, None, :]  # (B, 1, 1, T)
     for i in range(config.num_hidden_layers):

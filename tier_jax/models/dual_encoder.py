@@ -22,13 +22,19 @@ class DualEncoderConfig:
     text: the text tower.
     embed_dim: D, dimension of the joint space; 128 is the paper's.
     init_logit_scale: start of the logarithm of the factor on the cosines;
-      ln(1 / 0.07) is the paper's.
+      ln(1 / 0.07) is the paper's, ln 10 SigLIP's.
+    init_logit_bias: start of what is added to the logits; SigLIP's is -10,
+      and InfoNCE does not change with it.
+    merge_wordpieces: give every piece of a word the mean of their features
+      before projection, and count the first alone.
   """
 
   image: vit.ViTConfig
   text: bert.BertConfig
   embed_dim: int = 128
   init_logit_scale: float = math.log(1 / 0.07)
+  init_logit_bias: float = 0.0
+  merge_wordpieces: bool = False
 
   def __post_init__(self):
     if self.embed_dim < 1:
@@ -44,14 +50,22 @@ class DualEncoderOutput:
     text_embeds: (B, D) unit rows.
     patch_embeds: (B, P, D), unit over D, patches row-major.
     token_embeds: (B, T, D), unit over D, at every position.
+    first_pieces: (B, T) bool, True where a position counts; False on a word's
+      later pieces where words are merged.
     logit_scale: () log of the factor on the cosines.
+    logit_bias: () added to the scaled cosines.
+    second_image_embeds: (B, D) unit rows, of another view of each image; None
+      where there is none.
   """
 
   image_embeds: jax.Array
   text_embeds: jax.Array
   patch_embeds: jax.Array
   token_embeds: jax.Array
+  first_pieces: jax.Array
   logit_scale: jax.Array
+  logit_bias: jax.Array
+  second_image_embeds: jax.Array | None = None
 
 
 class DualEncoder(nn.Module):
@@ -74,12 +88,20 @@ class DualEncoder(nn.Module):
       (),
       jnp.float32,
     )
+    self.logit_bias = self.param(
+      "logit_bias",
+      nn.initializers.constant(config.init_logit_bias),
+      (),
+      jnp.float32,
+    )
 
   def __call__(
     self,
     image: jax.Array,
     input_ids: jax.Array,
     attention_mask: jax.Array,
+    word_starts: jax.Array,
+    second_image: jax.Array | None = None,
     *,
     deterministic: bool = True,
   ) -> DualEncoderOutput:
@@ -87,34 +109,59 @@ class DualEncoder(nn.Module):
 
     Args:
       image: (B, H, W) uint8.
-      input_ids, attention_mask: (B, T) int32.
-      deterministic: no dropout; otherwise the "dropout" rng is needed.
+      input_ids, attention_mask, word_starts: (B, T) int32, as
+        `Tokenizer.__call__` gives them.
+      second_image: (B, H, W) uint8, another view of each image.
+      deterministic: no dropout, and batch norms that use their running
+        statistics; otherwise the "dropout" rng is needed, and the collection
+        "batch_stats" changes.
     """
-    image_embeds, patch_embeds = self.encode_image(image)
-    text_embeds, token_embeds = self.encode_text(
-      input_ids, attention_mask, deterministic=deterministic
+    image_embeds, patch_embeds = self.encode_image(
+      image, deterministic=deterministic
     )
+    second_image_embeds = None
+    if second_image is not None:
+      second_image_embeds, _ = self.encode_image(
+        second_image, deterministic=deterministic
+      )
+    text_embeds, token_embeds = self.encode_text(
+      input_ids, attention_mask, word_starts, deterministic=deterministic
+    )
+    first_pieces = jnp.ones(input_ids.shape, bool)
+    if self.config.merge_wordpieces:
+      first_pieces = word_starts == jnp.arange(word_starts.shape[1])
     return DualEncoderOutput(
       image_embeds=image_embeds,
       text_embeds=text_embeds,
       patch_embeds=patch_embeds,
       token_embeds=token_embeds,
+      first_pieces=first_pieces,
       logit_scale=self.logit_scale,
+      logit_bias=self.logit_bias,
+      second_image_embeds=second_image_embeds,
     )
 
-  def encode_image(self, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def encode_image(
+    self, image: jax.Array, *, deterministic: bool = True
+  ) -> tuple[jax.Array, jax.Array]:
     """Returns image_embeds (B, D) and patch_embeds (B, P, D).
 
-    The image's vector is the mean of its projected patches, taken before
-    they are normalised.
+    The image's vector is the tower's own, projected by the same head, or the
+    mean of the projected patches, taken before they are normalised.
     """
-    projected = self.image_head(self.image_tower(image)).astype(jnp.float32)
-    return layers.unit(jnp.mean(projected, axis=1)), layers.unit(projected)
+    features = self.image_tower(image, deterministic=deterministic)
+    patches = self.image_head(features.patches).astype(jnp.float32)
+    if features.pooled is None:
+      pooled = jnp.mean(patches, axis=1)
+    else:
+      pooled = self.image_head(features.pooled)
+    return layers.unit(pooled), layers.unit(patches)
 
   def encode_text(
     self,
     input_ids: jax.Array,
     attention_mask: jax.Array,
+    word_starts: jax.Array,
     *,
     deterministic: bool = True,
   ) -> tuple[jax.Array, jax.Array]:
@@ -126,19 +173,43 @@ class DualEncoder(nn.Module):
     features = self.text_tower(
       input_ids, attention_mask, deterministic=deterministic
     )
+    if self.config.merge_wordpieces:
+      features = average_words(features, word_starts)
     token_embeds = layers.unit(self.text_head(features))
     return token_embeds[:, 0], token_embeds
 
 
-def init_params(
+def average_words(features: jax.Array, word_starts: jax.Array) -> jax.Array:
+  """Returns (B, T, W): at each position the mean over its word's pieces.
+
+  Args:
+    features: (B, T, W) of tokens.
+    word_starts: (B, T) int32, equal on the pieces of one word.
+  """
+  same = word_starts[:, :, None] == word_starts[:, None, :]  # (B, T, T)
+  share = same / jnp.sum(same, axis=2, keepdims=True)
+  return jnp.einsum("bts,bsw->btw", share.astype(features.dtype), features)
+
+
+def init_variables(
   model: DualEncoder, key: jax.Array, max_length: int
 ) -> dict[str, Any]:
-  """Returns random parameters of the model for texts of `max_length`."""
+  """Returns random "params", and "batch_stats" (empty without batch norms).
+
+  Args:
+    model: whose variables they are.
+    key: of the randomness.
+    max_length: T of the texts.
+  """
   size = model.config.image.image_size
   variables: Any = model.init(
     key,
     np.zeros((1, size, size), np.uint8),
     np.zeros((1, max_length), np.int32),
     np.ones((1, max_length), np.int32),
+    np.zeros((1, max_length), np.int32),
   )
-  return variables["params"]
+  return {
+    "params": variables["params"],
+    "batch_stats": variables.get("batch_stats", {}),
+  }

@@ -1,11 +1,26 @@
 """What every tower shares."""
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 
 ACTIVATIONS = ("gelu", "relu")
 DTYPES = ("float32", "bfloat16")
+
+
+@flax.struct.dataclass
+class ImageFeatures:
+  """What an image tower returns, before projection.
+
+  Attributes:
+    patches: (B, P, W), row-major over the tower's grid.
+    pooled: (B, W), the tower's own vector of the whole image, or None where
+      the dual encoder takes the mean of the projected patches.
+  """
+
+  patches: jax.Array
+  pooled: jax.Array | None = None
 
 
 def activate(x: jax.Array, name: str) -> jax.Array:

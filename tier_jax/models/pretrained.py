@@ -1,61 +1,17 @@
-"""Hugging Face safetensors to our parameters, as one table per tower.
+"""Pretrained weights: where they lie, what tower they need, what they fill.
 
-Safetensors only: nothing is unpickled and no remote code runs. Every key of
-the file is mapped, known to be ignorable, or an error; all differences are
-reported at once.
+Safetensors only: nothing is unpickled and no remote code runs. How names and
+layouts translate stands in `weight_tables.py`.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
-from tier_jax.models import bert
-
-# Hugging Face key -> our path. A Dense kernel is the transpose of their
-# weight; a norm's scale and an embedding are their weight as it is.
-_BERT = {
-  r"embeddings\.(word|position|token_type)_embeddings\.weight": (
-    r"\1_embeddings.embedding"
-  ),
-  r"embeddings\.LayerNorm\.weight": r"norm.scale",
-  r"embeddings\.LayerNorm\.bias": r"norm.bias",
-  r"encoder\.layer\.(\d+)\.attention\.self\.(query|key|value)\.weight": (
-    r"layer_\1.\2.kernel"
-  ),
-  r"encoder\.layer\.(\d+)\.attention\.self\.(query|key|value)\.bias": (
-    r"layer_\1.\2.bias"
-  ),
-  r"encoder\.layer\.(\d+)\.attention\.output\.dense\.weight": (
-    r"layer_\1.attention_out.kernel"
-  ),
-  r"encoder\.layer\.(\d+)\.attention\.output\.dense\.bias": (
-    r"layer_\1.attention_out.bias"
-  ),
-  r"encoder\.layer\.(\d+)\.attention\.output\.LayerNorm\.weight": (
-    r"layer_\1.norm_attention.scale"
-  ),
-  r"encoder\.layer\.(\d+)\.attention\.output\.LayerNorm\.bias": (
-    r"layer_\1.norm_attention.bias"
-  ),
-  r"encoder\.layer\.(\d+)\.intermediate\.dense\.weight": (
-    r"layer_\1.mlp_in.kernel"
-  ),
-  r"encoder\.layer\.(\d+)\.intermediate\.dense\.bias": r"layer_\1.mlp_in.bias",
-  r"encoder\.layer\.(\d+)\.output\.dense\.weight": r"layer_\1.mlp_out.kernel",
-  r"encoder\.layer\.(\d+)\.output\.dense\.bias": r"layer_\1.mlp_out.bias",
-  r"encoder\.layer\.(\d+)\.output\.LayerNorm\.weight": (
-    r"layer_\1.norm_mlp.scale"
-  ),
-  r"encoder\.layer\.(\d+)\.output\.LayerNorm\.bias": r"layer_\1.norm_mlp.bias",
-}
-# The pooler and pretraining heads are no part of the tower; position_ids is a
-# constant that older versions saved.
-_BERT_IGNORED = r"pooler\..*|cls\..*|cls_projection_head\..*|.*position_ids"
+from tier_jax.models import bert, weight_tables
 
 
 def bert_config(name: str, base: bert.BertConfig) -> bert.BertConfig:
@@ -121,7 +77,10 @@ def load_bert(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     raise ValueError(
       f"init.text {name!r}: its model.safetensors cannot be read: {error}"
     ) from error
-  return _convert(tensors, params, _BERT, _BERT_IGNORED, "bert.", name)
+  flat: dict[str, Any] = traverse_util.flatten_dict(dict(params), sep="/")  # pyright: ignore
+  wanted = {path: tuple(leaf.shape) for path, leaf in flat.items()}
+  found = weight_tables.to_ours(weight_tables.BERT, tensors, wanted, name)
+  return traverse_util.unflatten_dict(found, sep="/")
 
 
 def _weights_file(name: str) -> Path:
@@ -133,31 +92,3 @@ def _weights_file(name: str) -> Path:
   from huggingface_hub import hf_hub_download
 
   return Path(hf_hub_download(name, "model.safetensors"))
-
-
-def _convert(tensors, params, table, ignored, prefix, name):
-  """Returns the nested tree that the table makes of the tensors."""
-  wanted: dict[str, Any] = traverse_util.flatten_dict(dict(params), sep=".")  # pyright: ignore
-  found, problems = {}, []
-  for key, tensor in tensors.items():
-    short = key.removeprefix(prefix)
-    for pattern, replacement in table.items():
-      if re.fullmatch(pattern, short):
-        path = re.sub(pattern, replacement, short)
-        value = tensor.T if path.endswith(".kernel") else tensor
-        found[path] = np.asarray(value, np.float32)
-        break
-    else:
-      if not re.fullmatch(ignored, short):
-        problems.append(f"unknown key {key}")
-  for path, leaf in wanted.items():
-    if path not in found:
-      problems.append(f"nothing for {path}")
-    elif found[path].shape != leaf.shape:
-      problems.append(f"{path} is {found[path].shape}, expected {leaf.shape}")
-  problems += [f"no place for {path}" for path in found.keys() - wanted.keys()]
-  if problems:
-    raise ValueError(
-      f"weights of {name!r} do not fit:\n  " + "\n  ".join(sorted(problems))
-    )
-  return traverse_util.unflatten_dict(found, sep=".")

@@ -96,7 +96,7 @@ class ViTConfig:
 
 
 class ViT(nn.Module):
-  """Returns patch features (B, P, W) of images (B, H, W) uint8.
+  """Returns `ImageFeatures` of images (B, H, W) uint8.
 
   Patches are row-major over the grid; the final norm applies to each.
   """
@@ -104,7 +104,10 @@ class ViT(nn.Module):
   config: ViTConfig
 
   @nn.compact
-  def __call__(self, image: jax.Array) -> jax.Array:
+  def __call__(
+    self, image: jax.Array, *, deterministic: bool = True
+  ) -> layers.ImageFeatures:
+    del deterministic  # nothing here differs while training
     config = self.config
     if image.shape[1:] != (config.image_size, config.image_size):
       raise ValueError(
@@ -126,7 +129,8 @@ class ViT(nn.Module):
     ).astype(dtype)
     for i in range(config.depth):
       x = Block(config, name=f"block_{i}")(x)
-    return nn.LayerNorm(config.layer_norm_eps, dtype=dtype, name="norm")(x)
+    x = nn.LayerNorm(config.layer_norm_eps, dtype=dtype, name="norm")(x)
+    return layers.ImageFeatures(x)
 
 
 class Block(nn.Module):
