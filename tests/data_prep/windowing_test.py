@@ -31,6 +31,22 @@ def test_counts():
   }
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_counts_of_the_low_bits(dtype, bits):
+  """As if the counts of all that share them were added up."""
+  bits = min(bits, 8 * np.dtype(dtype).itemsize)
+  image = np.random.default_rng(4).integers(
+    0, np.iinfo(dtype).max, (61, 47), dtype, endpoint=True
+  )
+  before = image.copy()
+  for stride in (1, 4):
+    counts = windowing.count(image, stride, bits)
+    whole = windowing.count(image, stride).reshape(-1, 1 << bits).sum(0)
+    np.testing.assert_array_equal(counts, whole)
+  np.testing.assert_array_equal(image, before)
+
+
 @pytest.mark.parametrize(
   ("low", "high", "blank"), [(0, 0.09, True), (0.4, 0.51, False)]
 )
