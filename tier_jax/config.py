@@ -16,19 +16,7 @@ from tier_jax import optim as optim_lib
 from tier_jax import sharding
 from tier_jax.data import loader, transforms
 from tier_jax.losses import entropy
-from tier_jax.models import dual_encoder
-
-
-@dataclasses.dataclass(frozen=True)
-class InitConfig:
-  """Where a training starts from.
-
-  Attributes:
-    text: local directory or hub name of Hugging Face BERT weights; "" starts
-      from random ones. The tower's sizes are then read from there.
-  """
-
-  text: str = ""
+from tier_jax.models import dual_encoder, pretrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +61,7 @@ class Config:
   loss: entropy.EntropyConfig = entropy.EntropyConfig()
   optim: optim_lib.OptimConfig = optim_lib.OptimConfig()
   mesh: sharding.MeshConfig = sharding.MeshConfig()
-  init: InitConfig = InitConfig()
+  init: pretrained.InitConfig = pretrained.InitConfig()
 
   def __post_init__(self):
     if self.seed < 0:

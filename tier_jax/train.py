@@ -63,11 +63,7 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
   abstract = jax.eval_shape(init, seed_key)
   shardings = sharding.state_sharding(abstract, mesh)
 
-  tower = (
-    pretrained.load_bert(config.init.text, abstract.params["text_tower"])
-    if config.init.text
-    else None
-  )
+  loaded = pretrained.load(config.init, abstract.params)
 
   meta = {
     "config": config_lib.to_dict(config),
@@ -79,9 +75,9 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
   first_step = max(checkpointer.all_steps(), default=0)
   if not first_step:
     state = jax.jit(init, out_shardings=shardings)(seed_key)
-    if tower is not None:
-      state = _with_text_tower(state, tower, shardings)
-      logging.info("text tower initialised from %s", config.init.text)
+    if loaded:
+      state = _with_weights(state, loaded, shardings)
+      logging.info("%s filled from %s", ", ".join(loaded), config.init)
   else:
     _check_same(checkpointer.restore_meta(first_step), meta)
     logging.info("resuming at step %d", first_step)
@@ -167,7 +163,7 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
 def resolve(
   config: config_lib.Config,
 ) -> tuple[config_lib.Config, tokenizer.Tokenizer]:
-  """Returns the config with the text tower's sizes filled in, and tokenizer.
+  """Returns the config with the towers' sizes filled in, and tokenizer.
 
   Sizes come from the pretrained weights where there are any; a vocabulary
   size of 0 becomes the tokenizer's.
@@ -178,9 +174,8 @@ def resolve(
   tokenize = tokenizer.Tokenizer.from_name(
     config.data.tokenizer, config.data.max_length
   )
-  text = config.model.text
-  if config.init.text:
-    text = pretrained.bert_config(config.init.text, text)
+  model = pretrained.resolve(config.init, config.model)
+  text = model.text
   if not text.vocab_size:
     text = dataclasses.replace(text, vocab_size=tokenize.vocab_size)
   if text.vocab_size < tokenize.vocab_size:
@@ -194,7 +189,7 @@ def resolve(
       f"data.max_length {config.data.max_length} exceeds "
       f"model.text.max_position_embeddings {text.max_position_embeddings}"
     )
-  model = dataclasses.replace(config.model, text=text)
+  model = dataclasses.replace(model, text=text)
   return dataclasses.replace(config, model=model), tokenize
 
 
@@ -287,12 +282,12 @@ def _init_state(model, optimizer, max_length, key) -> TrainState:
   )
 
 
-def _with_text_tower(state, tower, shardings) -> TrainState:
-  params = dict(state.params)
-  params["text_tower"] = jax.tree.map(
-    jax.device_put, tower, shardings.params["text_tower"]
-  )
-  return state.replace(params=params)
+def _with_weights(state, loaded, shardings) -> TrainState:
+  placed = {
+    name: jax.tree.map(jax.device_put, tree, shardings.params[name])
+    for name, tree in loaded.items()
+  }
+  return state.replace(params={**state.params, **placed})
 
 
 def _check_same(saved: dict, meta: dict) -> None:

@@ -30,9 +30,9 @@ def shapes(config):
 
 def test_hidden_states_equal_hugging_face_layer_by_layer(directory):
   base = bert.BertConfig()
-  config = pretrained.bert_config(str(directory), base)
+  config = pretrained.text_config(str(directory), base)
   assert config.hidden_size == 32
-  params = pretrained.load_bert(str(directory), shapes(config))
+  params = pretrained.load_text(str(directory), shapes(config))
   stored = np.load(reference.PATH)
   for depth in range(config.num_hidden_layers + 1):
     part = bert.BertConfig(
@@ -57,9 +57,9 @@ def test_prefixed_keys_and_heads_are_understood(directory, tmp_path):
   tensors["cls.predictions.bias"] = np.zeros(60, np.float32)
   tensors["bert.embeddings.position_ids"] = np.arange(16)[None]
   safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
-  config = pretrained.bert_config(str(directory), bert.BertConfig())
-  want = pretrained.load_bert(str(directory), shapes(config))
-  got = pretrained.load_bert(str(tmp_path), shapes(config))
+  config = pretrained.text_config(str(directory), bert.BertConfig())
+  want = pretrained.load_text(str(directory), shapes(config))
+  got = pretrained.load_text(str(tmp_path), shapes(config))
   jax.tree.map(np.testing.assert_array_equal, got, want)
 
 
@@ -70,9 +70,9 @@ def test_all_differences_are_listed_at_once(directory, tmp_path):
   tensors["encoder.layer.2.output.dense.bias"] = np.zeros(32, np.float32)
   tensors["surprise"] = np.zeros(1, np.float32)
   safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
-  config = pretrained.bert_config(str(directory), bert.BertConfig())
+  config = pretrained.text_config(str(directory), bert.BertConfig())
   with pytest.raises(ValueError) as error:
-    pretrained.load_bert(str(tmp_path), shapes(config))
+    pretrained.load_text(str(tmp_path), shapes(config))
   for words in (
     "nothing for layer_1/mlp_out/bias",
     "word_embeddings/embedding is (61, 32), expected (60, 32)",
@@ -84,9 +84,9 @@ def test_all_differences_are_listed_at_once(directory, tmp_path):
 
 def test_missing_weights_are_named(tmp_path):
   with pytest.raises(ValueError, match="holds no model.safetensors"):
-    pretrained.load_bert(str(tmp_path), {})
+    pretrained.load_text(str(tmp_path), {})
   with pytest.raises(ValueError, match="init.text"):
-    pretrained.bert_config(str(tmp_path), bert.BertConfig())
+    pretrained.text_config(str(tmp_path), bert.BertConfig())
 
 
 def test_padding_changes_nothing():
@@ -144,11 +144,11 @@ def test_another_architecture_is_refused(tmp_path):
     json.dumps({**reference.CONFIG, "model_type": "roberta"})
   )
   with pytest.raises(ValueError, match="model_type 'roberta', expected 'bert'"):
-    pretrained.bert_config(str(tmp_path), bert.BertConfig())
+    pretrained.text_config(str(tmp_path), bert.BertConfig())
 
 
 def test_truncated_weights_are_named(directory, tmp_path):
   whole = (directory / "model.safetensors").read_bytes()
   (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
   with pytest.raises(ValueError, match=r"model.safetensors cannot be read"):
-    pretrained.load_bert(str(tmp_path), {})
+    pretrained.load_text(str(tmp_path), {})

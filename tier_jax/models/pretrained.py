@@ -4,6 +4,7 @@ Safetensors only: nothing is unpickled and no remote code runs. How names and
 layouts translate stands in `weight_tables.py`.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,70 @@ from typing import Any
 import safetensors.numpy
 from flax import traverse_util
 
-from tier_jax.models import bert, weight_tables
+from tier_jax.models import bert, dual_encoder, vit, weight_tables
 
 
-def bert_config(name: str, base: bert.BertConfig) -> bert.BertConfig:
+@dataclasses.dataclass(frozen=True)
+class InitConfig:
+  """Weights that a training starts from; "" starts from random ones.
+
+  Attributes:
+    image: local directory or hub name of the image tower's weights.
+    text: local directory or hub name of Hugging Face BERT weights.
+    heads: "pretrained" takes the projection heads that come with the towers'
+      weights; otherwise the path of a heads.safetensors of `launch/export.py`.
+  """
+
+  image: str = ""
+  text: str = ""
+  heads: str = ""
+
+
+def resolve(
+  init: InitConfig, model: dual_encoder.DualEncoderConfig
+) -> dual_encoder.DualEncoderConfig:
+  """Returns `model` with the towers' sizes read from their weights.
+
+  Raises:
+    ValueError: if there are no such weights or no tower of ours fits them.
+  """
+  image, text = model.image, model.text
+  if init.image:
+    image = image_config(init.image, image)
+  if init.text:
+    text = text_config(init.text, text)
+  return dataclasses.replace(model, image=image, text=text)
+
+
+def load(init: InitConfig, params: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the parts of the dual encoder's parameters that weights fill.
+
+  Args:
+    init: names the weights.
+    params: tree of arrays or shapes of the dual encoder.
+
+  Raises:
+    ValueError: lists every key that is unknown, missing or of another shape.
+  """
+  loaded = {}
+  if init.image:
+    loaded["image_tower"] = load_image(init.image, params["image_tower"])
+  if init.text:
+    loaded["text_tower"] = load_text(init.text, params["text_tower"])
+  return loaded
+
+
+def image_config(name: str, base: vit.ViTConfig) -> vit.ViTConfig:
+  """Returns `base` with the sizes of the image tower's weights."""
+  raise ValueError(f"init.image {name!r}: expected ''")
+
+
+def load_image(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the image tower's parameters, float32, from its weights."""
+  raise ValueError(f"init.image {name!r}: expected ''")
+
+
+def text_config(name: str, base: bert.BertConfig) -> bert.BertConfig:
   """Returns `base` with the sizes of a Hugging Face BERT.
 
   Args:
@@ -60,7 +121,7 @@ def bert_config(name: str, base: bert.BertConfig) -> bert.BertConfig:
   )
 
 
-def load_bert(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def load_text(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the text tower's parameters, float32, from Hugging Face weights.
 
   Args:
