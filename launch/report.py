@@ -39,7 +39,9 @@ def main(argv: list[str]) -> None:
     report.write(Path(_OUTPUT.value), runs, deltas)
   except ValueError as error:
     sys.exit(f"error: {error}")
-  print(results.table(runs, deltas))
+  if len(runs) <= 2:  # more would not fit on a line
+    print(results.table(runs, deltas))
+  print(results.summary(runs))
   print(f"report: {_OUTPUT.value}")
 
 

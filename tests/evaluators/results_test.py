@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -150,3 +151,27 @@ def test_run_without_results_or_with_a_broken_file_is_refused(tmp_path):
   (tmp_path / "config.json").write_text("{")
   with pytest.raises(ValueError, match=r"config\.json is no JSON"):
     results.read_run("x", tmp_path, tmp_path)
+
+
+def test_summary_has_one_line_a_run(tmp_path):
+  trained = _evaluate(tmp_path, "trained", GOOD)
+  trained = dataclasses.replace(
+    trained,
+    config={"train": {"batch_size": 32}},
+    curves=[
+      {"step": 1, "train/pairs_per_second": 100.0, "valid/token_entropy": 9.0},
+      {"step": 2, "train/pairs_per_second": 400.0, "train/row_cosine": 0.5},
+      {"step": 3, "train/pairs_per_second": 320.0, "valid/token_entropy": 1.5},
+    ],
+  )
+  other = _evaluate(tmp_path, "other", POOR)
+  head, first, second = results.summary([trained, other]).splitlines()
+  assert head.split()[:2] == ["chexpert", "chexpert_study"]
+  assert head.endswith("ms a step")
+  # 32 pairs at the median of 320 pairs a second are 100 ms.
+  macros = [
+    f"{entry['macro_auroc']['value']:.3f}"
+    for entry in trained.metrics["benchmarks"].values()
+  ]
+  assert first.split() == ["trained", *macros, "1.500", "-", "0.500", "100"]
+  assert second.split()[0] == "other" and second.split()[-4:] == ["-"] * 4

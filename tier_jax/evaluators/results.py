@@ -303,6 +303,46 @@ def table(runs: Sequence[Run], deltas: Mapping[str, Mapping[str, Any]]) -> str:
   return "\n".join(lines)
 
 
+def summary(runs: Sequence[Run]) -> str:
+  """Returns one line a run as plain text: scores, entropies and speed.
+
+  Entropies (nats) are those of the last validation, the cosine between tokens'
+  rows of similarities that of the last logged training batch, and milliseconds
+  a step the median over what was logged. What a run has not is "-".
+  """
+  names = list(
+    dict.fromkeys(n for run in runs for n in run.metrics["benchmarks"])
+  )
+  heads = ["token entropy", "patch entropy", "row cosine", "ms a step"]
+  rows = [["", *names, *heads]]
+  for run in runs:
+    entries = [run.metrics["benchmarks"].get(name) for name in names]
+    values = [entry and entry["macro_auroc"]["value"] for entry in entries]
+    values += [
+      _last(run.curves, "valid/token_entropy"),
+      _last(run.curves, "valid/patch_entropy"),
+      _last(run.curves, "train/row_cosine"),
+    ]
+    cells = ["-" if value is None else f"{value:.3f}" for value in values]
+    rates = [
+      row["train/pairs_per_second"]
+      for row in run.curves
+      if "train/pairs_per_second" in row
+    ]
+    step = "-"
+    if rates and run.config:
+      step = f"{1e3 * run.config['train']['batch_size'] / np.median(rates):.0f}"
+    rows.append([run.name, *cells, step])
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return "\n".join(
+    "  ".join(
+      cell.ljust(width) if i == 0 else cell.rjust(width)
+      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    )
+    for row in rows
+  )
+
+
 def interval_text(
   item: Mapping[str, float | None] | None, *, sign: bool = False
 ) -> str:
@@ -318,6 +358,10 @@ def interval_text(
 
 def _row(cells: Sequence[str]) -> str:
   return "".join(cell.rjust(26) for cell in cells)
+
+
+def _last(curves, name):
+  return next((row[name] for row in reversed(curves) if name in row), None)
 
 
 def _read_curves(path: Path) -> list[dict[str, Any]]:
