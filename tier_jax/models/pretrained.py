@@ -9,10 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.numpy
 from flax import traverse_util
 
-from tier_jax.models import bert, dual_encoder, vit, weight_tables
+from tier_jax.models import (
+  bert,
+  dual_encoder,
+  vit,
+  weight_files,
+  weight_tables,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,31 +130,15 @@ def load_text(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the text tower's parameters, float32, from Hugging Face weights.
 
   Args:
-    name: local directory or hub name; its `model.safetensors` is read.
+    name: local directory or hub name; its safetensors are read.
     params: tree of arrays or shapes of the tower that shall be filled.
 
   Raises:
     ValueError: if the file is missing, or lists every key that is unknown,
       missing or of another shape.
   """
-  try:
-    tensors = safetensors.numpy.load_file(_weights_file(name))
-  except (OSError, safetensors.SafetensorError) as error:
-    raise ValueError(
-      f"init.text {name!r}: its model.safetensors cannot be read: {error}"
-    ) from error
+  tensors = weight_files.read(name, "init.text")
   flat: dict[str, Any] = traverse_util.flatten_dict(dict(params), sep="/")  # pyright: ignore
   wanted = {path: tuple(leaf.shape) for path, leaf in flat.items()}
   found = weight_tables.to_ours(weight_tables.BERT, tensors, wanted, name)
   return traverse_util.unflatten_dict(found, sep="/")
-
-
-def _weights_file(name: str) -> Path:
-  if Path(name).is_dir():
-    path = Path(name) / "model.safetensors"
-    if not path.is_file():
-      raise ValueError(f"init.text {name!r} holds no model.safetensors")
-    return path
-  from huggingface_hub import hf_hub_download
-
-  return Path(hf_hub_download(name, "model.safetensors"))
