@@ -38,6 +38,7 @@ class Encoder:
     grid: rows and columns of its patches, which are row-major.
     variables: "params" and "batch_stats" of the model; others of the same
       shapes may take their place.
+    tokenize: of its texts.
   """
 
   def __init__(
@@ -53,7 +54,7 @@ class Encoder:
     self.grid = model.config.image.grid
     self.variables = variables
     self._merged = model.config.merge_wordpieces
-    self._tokenize = tokenize
+    self.tokenize = tokenize
     self._batch_size = -(-batch_size // mesh.size) * mesh.size
     split = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
     # Every process gets all results, as numpy needs them.
@@ -89,7 +90,7 @@ class Encoder:
 
   def embed_texts(self, texts: Sequence[str]) -> TextEmbeds:
     """Returns the embeddings of N texts."""
-    tokens = self._tokenize(texts)
+    tokens = self.tokenize(texts)
     text_embeds, token_embeds = self._run(
       self._encode_text,
       tokens["input_ids"],
@@ -104,7 +105,7 @@ class Encoder:
       text_embeds=text_embeds,
       token_embeds=token_embeds,
       token_mask=token_mask,
-      tokens=[self._tokenize.tokens(text) for text in texts],
+      tokens=[self.tokenize.tokens(text) for text in texts],
     )
 
   def _run(self, encode, *arrays):
