@@ -15,7 +15,7 @@ from typing import Any
 from tier_jax import optim as optim_lib
 from tier_jax import sharding
 from tier_jax.data import loader, transforms
-from tier_jax.losses import entropy
+from tier_jax.losses import objective
 from tier_jax.models import dual_encoder, pretrained
 
 
@@ -58,7 +58,7 @@ class Config:
   train: TrainConfig
   seed: int = 0
   augment: transforms.AugmentConfig = transforms.AugmentConfig()
-  loss: entropy.EntropyConfig = entropy.EntropyConfig()
+  loss: objective.LossConfig = objective.LossConfig()
   optim: optim_lib.OptimConfig = optim_lib.OptimConfig()
   mesh: sharding.MeshConfig = sharding.MeshConfig()
   init: pretrained.InitConfig = pretrained.InitConfig()
@@ -108,6 +108,8 @@ def _build(cls, values, prefix):
 
 def _convert(kind, value, name):
   """Returns `value` as the field's type; only int widens to float."""
+  if isinstance(kind, types.UnionType):
+    kind = _tower(kind, value, name)
   if dataclasses.is_dataclass(kind):
     if not isinstance(value, Mapping) and not hasattr(value, "items"):
       raise ValueError(f"{name} is {value!r}, expected a dict")
@@ -126,3 +128,19 @@ def _convert(kind, value, name):
   if type(value) is not kind:
     raise ValueError(f"{name} is {value!r}, expected {kind.__name__}")
   return value
+
+
+def _tower(union, value, name):
+  """Returns the member of a union of towers that the key `tower` names."""
+  if not hasattr(value, "items"):
+    raise ValueError(f"{name} is {value!r}, expected a dict")
+  towers = {}
+  for kind in typing.get_args(union):
+    (field,) = (f for f in dataclasses.fields(kind) if f.name == "tower")
+    towers[field.default] = kind
+  tower = value.get("tower", next(iter(towers)))
+  if not isinstance(tower, str) or tower not in towers:
+    raise ValueError(
+      f"{name}.tower is {tower!r}, expected one of {', '.join(towers)}"
+    )
+  return towers[tower]

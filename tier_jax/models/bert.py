@@ -13,6 +13,9 @@ import jax.numpy as jnp
 
 from tier_jax.models import layers
 
+# Instead of -inf, of which a row with nothing left would make NaN.
+_LOWEST = float(jnp.finfo(jnp.float32).min)
+
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
@@ -29,6 +32,7 @@ class BertConfig:
     activation: "gelu" is the exact (erf) form, which pretrained weights need;
       "relu" is faster on CPUs, for towers trained from scratch.
     dropout_rate: of hidden states, while training.
+    attention_dropout_rate: of the attention's weights, while training.
     dtype: of the activations; parameters and norms stay float32.
   """
 
@@ -42,6 +46,7 @@ class BertConfig:
   layer_norm_eps: float = 1e-12
   activation: str = "gelu"
   dropout_rate: float = 0.0
+  attention_dropout_rate: float = 0.0
   dtype: str = "float32"
 
   def __post_init__(self):
@@ -64,10 +69,11 @@ class BertConfig:
         f"text.hidden_size {self.hidden_size} is not a multiple of "
         f"text.num_attention_heads {self.num_attention_heads}"
       )
-    if not 0 <= self.dropout_rate < 1:
-      raise ValueError(
-        f"text.dropout_rate is {self.dropout_rate}, expected 0 <= rate < 1"
-      )
+    for field in ("dropout_rate", "attention_dropout_rate"):
+      if not 0 <= getattr(self, field) < 1:
+        raise ValueError(
+          f"text.{field} is {getattr(self, field)}, expected 0 <= rate < 1"
+        )
     layers.check_activation("text", self.activation)
     layers.check_dtype("text", self.dtype)
 
@@ -152,13 +158,20 @@ class Block(nn.Module):
     def heads(y):
       return y.reshape(*y.shape[:2], config.num_attention_heads, -1)
 
-    y = jax.nn.dot_product_attention(
-      *(
-        heads(dense(config.hidden_size, name)(x))
-        for name in ("query", "key", "value")
-      ),
-      mask=mask,
+    query, key, value = (
+      heads(dense(config.hidden_size, name)(x))
+      for name in ("query", "key", "value")
     )
+    if config.attention_dropout_rate and not deterministic:
+      # Written out: the fused form has no dropout.
+      logits = jnp.einsum("bthd,bshd->bhts", query, key).astype(jnp.float32)
+      logits = jnp.where(mask, logits / query.shape[-1] ** 0.5, _LOWEST)
+      weights = nn.Dropout(config.attention_dropout_rate, deterministic=False)(
+        nn.softmax(logits).astype(dtype)
+      )
+      y = jnp.einsum("bhts,bshd->bthd", weights, value)
+    else:
+      y = jax.nn.dot_product_attention(query, key, value, mask=mask)
     y = dense(config.hidden_size, "attention_out")(y.reshape(x.shape))
     x = norm("norm_attention")(x + drop(y))
 

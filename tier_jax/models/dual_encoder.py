@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tier_jax.models import bert, layers, vit
+from tier_jax.models import bert, layers, resnet, vit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class DualEncoderConfig:
   """Both towers and the space they meet in.
 
   Attributes:
-    image: the image tower.
+    image: the image tower; with a ResNet goes BioViL's projector as its head.
     text: the text tower.
     embed_dim: D, dimension of the joint space; 128 is the paper's.
     init_logit_scale: start of the logarithm of the factor on the cosines;
@@ -29,7 +29,7 @@ class DualEncoderConfig:
       before projection, and count the first alone.
   """
 
-  image: vit.ViTConfig
+  image: vit.ViTConfig | resnet.ResNetConfig
   text: bert.BertConfig
   embed_dim: int = 128
   init_logit_scale: float = math.log(1 / 0.07)
@@ -75,11 +75,14 @@ class DualEncoder(nn.Module):
 
   def setup(self):
     config = self.config
-    self.image_tower = vit.ViT(config.image)
+    if isinstance(config.image, resnet.ResNetConfig):
+      self.image_tower = resnet.ResNet(config.image)
+      image_head = resnet.Projector
+    else:
+      self.image_tower = vit.ViT(config.image)
+      image_head = layers.ProjectionHead
     self.text_tower = bert.Bert(config.text)
-    self.image_head = layers.ProjectionHead(
-      config.embed_dim, config.image.dtype
-    )
+    self.image_head = image_head(config.embed_dim, config.image.dtype)
     self.text_head = layers.ProjectionHead(config.embed_dim, config.text.dtype)
     # The dtype is given: a weak-typed scalar would compile step 2 again.
     self.logit_scale = self.param(
@@ -150,11 +153,12 @@ class DualEncoder(nn.Module):
     mean of the projected patches, taken before they are normalised.
     """
     features = self.image_tower(image, deterministic=deterministic)
-    patches = self.image_head(features.patches).astype(jnp.float32)
+    patches = self.image_head(features.patches, deterministic=deterministic)
+    patches = patches.astype(jnp.float32)
     if features.pooled is None:
       pooled = jnp.mean(patches, axis=1)
     else:
-      pooled = self.image_head(features.pooled)
+      pooled = self.image_head(features.pooled, deterministic=deterministic)
     return layers.unit(pooled), layers.unit(patches)
 
   def encode_text(

@@ -28,6 +28,16 @@ def activate(x: jax.Array, name: str) -> jax.Array:
   return nn.relu(x) if name == "relu" else nn.gelu(x, approximate=False)
 
 
+def normalise(
+  image: jax.Array,
+  mean: tuple[float, float, float],
+  std: tuple[float, float, float],
+) -> jax.Array:
+  """Returns pixels (B, H, W, 3) float32 of grey images (B, H, W) uint8."""
+  grey = image.astype(jnp.float32)[..., None] / 255
+  return (grey - jnp.array(mean)) / jnp.array(std)
+
+
 def dot_2d(
   lhs, rhs, dimension_numbers, precision=None, preferred_element_type=None
 ):
@@ -69,7 +79,8 @@ class ProjectionHead(nn.Module):
   dtype: str
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, *, deterministic: bool = True) -> jax.Array:
+    del deterministic  # BioViL's projector differs while training
     dtype = jnp.dtype(self.dtype)
     x = nn.Dense(self.dim, dtype=dtype, name="dense", dot_general=dot_2d)(x)
     x = activate(x, "gelu")
