@@ -5,7 +5,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-ACTIVATIONS = ("gelu", "relu")
+ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -24,8 +24,16 @@ class ImageFeatures:
 
 
 def activate(x: jax.Array, name: str) -> jax.Array:
-  """Returns gelu (the exact, erf form of BERT and ViT weights) or relu of x."""
-  return nn.relu(x) if name == "relu" else nn.gelu(x, approximate=False)
+  """Returns an activation of x.
+
+  Args:
+    x: any shape.
+    name: "gelu" is the exact (erf) form of BERT and ViT weights, "gelu_tanh"
+      the approximation that SigLIP's were trained with, "relu" the cheap one.
+  """
+  if name == "relu":
+    return nn.relu(x)
+  return nn.gelu(x, approximate=name == "gelu_tanh")
 
 
 def normalise(
