@@ -29,6 +29,13 @@ _DATA_DIR = flags.DEFINE_string(
 _STEP = flags.DEFINE_integer(
   "step", None, "Checkpoint to score; default: the newest."
 )
+_PARAMS = flags.DEFINE_enum(
+  "params",
+  None,
+  ["ema", "raw"],
+  "Moving average of the parameters, or themselves; default: the average, if "
+  "the training kept one.",
+)
 _OUTPUT_DIR = flags.DEFINE_string(
   "output_dir", None, "Where to write; default: the work directory."
 )
@@ -45,7 +52,7 @@ def main(argv: list[str]) -> None:
     benchmarks = [
       registry.find(name) for name in dict.fromkeys(_BENCHMARK.value)
     ]
-    model = inference.load(_WORKDIR.value, _STEP.value)
+    model = inference.load(_WORKDIR.value, _STEP.value, _PARAMS.value)
     data_dir = Path(_DATA_DIR.value or model.config.data.data_dir)
     evaluators = [
       zero_shot.ZeroShot(item, data_dir / item.dataset) for item in benchmarks
@@ -57,7 +64,11 @@ def main(argv: list[str]) -> None:
     evaluators,
     model,
     output_dir,
-    {"step": model.step, "params_sha256": model.params_digest},
+    {
+      "step": model.step,
+      "params": model.params_kind,
+      "params_sha256": model.params_digest,
+    },
   )
   maps = heatmaps.compute(model, data_dir, evaluators)
   if maps is not None:

@@ -28,6 +28,7 @@ RULES = {
   "tier_jax/train_step.py": (
     "tier_jax.losses",
     "tier_jax.models",
+    "tier_jax.optim",
     "tier_jax.train_state",
   ),
   "tier_jax/train.py": ("tier_jax",),

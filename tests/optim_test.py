@@ -17,8 +17,8 @@ def test_schedule_rises_to_the_peak_and_falls_to_zero():
 
 def test_norms_biases_and_scale_are_not_decayed():
   config = optim.OptimConfig(learning_rate=1.0, weight_decay=0.1, clip_norm=0.0)
-  optimizer = optim.make_optimizer(config, lambda _: 1.0)
   params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2), "s": jnp.ones(())}
+  optimizer = optim.make_optimizer(config, lambda _: 1.0, params)
   zero = jax.tree.map(jnp.zeros_like, params)
   updates, _ = optimizer.update(zero, optimizer.init(params), params)
   np.testing.assert_allclose(updates["kernel"], -0.1, rtol=1e-6)
@@ -29,7 +29,7 @@ def test_norms_biases_and_scale_are_not_decayed():
 def test_large_gradients_are_clipped_as_a_whole():
   config = optim.OptimConfig(learning_rate=1.0, weight_decay=0.0, clip_norm=1.0)
   params = {"a": jnp.zeros(1), "b": jnp.zeros(1)}
-  optimizer = optim.make_optimizer(config, lambda _: 1.0)
+  optimizer = optim.make_optimizer(config, lambda _: 1.0, params)
 
   def first_moment(scale):
     grads = {"a": jnp.array([3.0 * scale]), "b": jnp.array([4.0 * scale])}

@@ -109,7 +109,9 @@ class Checkpointer:
     self._manager.close()
 
 
-def restore_variables(workdir: str | Path, step: int, abstract: Any) -> Any:
+def restore_variables(
+  workdir: str | Path, step: int, abstract: Any, *, averaged: bool = False
+) -> dict[str, Any]:
   """Returns the parameters and batch statistics alone of a step.
 
   Args:
@@ -117,21 +119,30 @@ def restore_variables(workdir: str | Path, step: int, abstract: Any) -> Any:
     step: a finished step.
     abstract: "params" and "batch_stats", trees of `jax.ShapeDtypeStruct`, each
       with a sharding.
+    averaged: return the moving average of the parameters as "params".
 
   Raises:
     ValueError: if the saved tree or shapes differ from `abstract`.
   """
   directory = Path(workdir).absolute() / "checkpoints" / str(step) / "state"
+  saved_as = "ema_params" if averaged else "params"
+  item = {
+    saved_as: abstract["params"],
+    "batch_stats": abstract["batch_stats"],
+  }
   with ocp.PyTreeCheckpointer() as checkpointer:
     restored = checkpointer.restore(
       directory,
       args=ocp.args.PyTreeRestore(
-        item=abstract,
-        restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+        item=item,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
         partial_restore=True,
       ),
     )
-  return restored
+  return {
+    "params": restored[saved_as],
+    "batch_stats": restored["batch_stats"],
+  }
 
 
 def remove_unfinished(workdir: str | Path) -> None:

@@ -18,24 +18,33 @@ class Model(encoder.Encoder):
   Attributes:
     config: of the training.
     step: updates made.
+    params_kind: "ema", the moving average of the parameters, or "raw".
     params_digest: SHA-256 of the parameters.
   """
 
   config: config_lib.Config
   step: int
+  params_kind: str
   params_digest: str
 
 
-def load(workdir: str | Path, step: int | None = None) -> Model:
+def load(
+  workdir: str | Path, step: int | None = None, params: str | None = None
+) -> Model:
   """Returns the model of a checkpoint, from the workdir alone.
 
   Args:
     workdir: of a training.
     step: a saved step; the newest by default.
+    params: "ema" for the moving average of the parameters or "raw" for
+      themselves; by default the average if the training kept one. Batch
+      statistics are running means either way.
 
   Raises:
-    ValueError: if there is no such checkpoint.
+    ValueError: if there is no such checkpoint, or no moving average in it.
   """
+  if params not in (None, "ema", "raw"):
+    raise ValueError(f"params is {params!r}, expected ema or raw")
   checkpointer = checkpointing.Checkpointer(workdir, read_only=True)
   steps = checkpointer.all_steps()
   if not steps or step not in (None, *steps):
@@ -46,6 +55,12 @@ def load(workdir: str | Path, step: int | None = None) -> Model:
   meta = checkpointer.restore_meta(step)
   checkpointer.close()
   config = config_lib.build(meta["config"])
+  kind = params or ("ema" if config.optim.ema_decay else "raw")
+  if kind == "ema" and not config.optim.ema_decay:
+    raise ValueError(
+      f"params is 'ema', but {workdir} was trained with optim.ema_decay 0, "
+      "expected raw"
+    )
   tokenize = tokenizer.Tokenizer.from_json(
     meta["tokenizer"], config.data.max_length
   )
@@ -65,8 +80,10 @@ def load(workdir: str | Path, step: int | None = None) -> Model:
       abstract,
       sharding.state_sharding(abstract, mesh),
     ),
+    averaged=kind == "ema",
   )
   model = Model(network, variables, tokenize, mesh)
   model.config, model.step = config, step
+  model.params_kind = kind
   model.params_digest = params_digest(variables["params"])
   return model

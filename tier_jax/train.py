@@ -57,9 +57,13 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
   )
 
   model = dual_encoder.DualEncoder(config.model)
-  optimizer = optim.make_optimizer(config.optim, schedule)
-  init = functools.partial(_init_state, model, optimizer, tokenize.max_length)
+  init_variables = functools.partial(
+    dual_encoder.init_variables, model, max_length=tokenize.max_length
+  )
   seed_key = jax.random.key(config.seed)
+  shapes = jax.eval_shape(init_variables, seed_key)["params"]
+  optimizer = optim.make_optimizer(config.optim, schedule, shapes)
+  init = functools.partial(_init_state, init_variables, optimizer, config.optim)
   abstract = jax.eval_shape(init, seed_key)
   shardings = sharding.state_sharding(abstract, mesh)
 
@@ -93,9 +97,12 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
   if jax.process_index() == 0:
     text = json.dumps(meta["config"], indent=2) + "\n"
     (workdir / "config.json").write_text(text, "utf-8")
+  trainable, fixed = optim.partition(shapes, config.optim.frozen)
   logging.info(
-    "%d parameters, mesh %s, %d pairs a step, steps %d to %d",
-    parameter_overview.count_parameters(state.params),
+    "%d parameters train, %d are frozen; mesh %s, %d pairs a step, steps %d "
+    "to %d",
+    parameter_overview.count_parameters(trainable),
+    parameter_overview.count_parameters(fixed),
     dict(mesh.shape),
     config.train.batch_size,
     first_step,
@@ -103,11 +110,19 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
   )
 
   jitted_step = jax.jit(
-    train_step.make_train_step(model, optimizer, config.loss),
+    train_step.make_train_step(
+      model,
+      optimizer,
+      config.loss,
+      frozen=config.optim.frozen,
+      ema_decay=config.optim.ema_decay,
+    ),
     out_shardings=(shardings, None),
     donate_argnums=0,
   )
-  diagnose = jax.jit(train_step.make_diagnose(model, config.loss))
+  diagnose = jax.jit(
+    train_step.make_diagnose(model, config.loss, frozen=config.optim.frozen)
+  )
   writer = metric_writer.MetricWriter(workdir, first_step)
   progress = metric_writer.Progress(config.train.num_steps, first_step)
   every = config.train
@@ -219,8 +234,11 @@ class _Evaluation:
     self._encoder = None
 
   def run(self, model, state: TrainState) -> dict[str, Any]:
-    """Returns the scalars of an evaluation, named valid/..."""
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    """Returns the scalars of an evaluation, named valid/...
+
+    They are the moving average's where there is one.
+    """
+    variables = state.eval_variables
     if self._loss is None:
 
       @jax.jit
@@ -273,11 +291,13 @@ class _Evaluation:
     return scalars
 
 
-def _init_state(model, optimizer, max_length, key) -> TrainState:
-  variables = dual_encoder.init_variables(model, key, max_length)
+def _init_state(init_variables, optimizer, config, key) -> TrainState:
+  variables = init_variables(key=key)
+  trainable, _ = optim.partition(variables["params"], config.frozen)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
-    opt_state=optimizer.init(variables["params"]),
+    opt_state=optimizer.init(trainable),
+    ema_params=variables["params"] if config.ema_decay else None,
     **variables,
   )
 
@@ -287,7 +307,11 @@ def _with_weights(state, loaded, shardings) -> TrainState:
     name: jax.tree.map(jax.device_put, tree, shardings.params[name])
     for name, tree in loaded.items()
   }
-  return state.replace(params={**state.params, **placed})
+  params = {**state.params, **placed}
+  ema_params = None
+  if state.ema_params is not None:
+    ema_params = jax.tree.map(jnp.copy, params)  # both trees are donated
+  return state.replace(params=params, ema_params=ema_params)
 
 
 def _check_same(saved: dict, meta: dict) -> None:

@@ -21,7 +21,7 @@ class TrainState:
     params: parameter tree.
     batch_stats: running means and variances of batch norms; {} without any.
     opt_state: of the optimiser.
-    ema_params: moving average of the parameters; None when off.
+    ema_params: moving average of the parameters, float32; None when off.
   """
 
   step: jax.Array
@@ -29,6 +29,16 @@ class TrainState:
   batch_stats: Any
   opt_state: Any
   ema_params: Any = None
+
+  @property
+  def eval_variables(self) -> dict[str, Any]:
+    """What evaluation uses: the moving average where there is one.
+
+    Batch statistics are running means already, and stay as they are.
+    """
+    averaged = self.ema_params is not None
+    params = self.ema_params if averaged else self.params
+    return {"params": params, "batch_stats": self.batch_stats}
 
 
 def params_digest(params: Any) -> str:

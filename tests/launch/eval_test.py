@@ -15,8 +15,9 @@ from absl import app
 from tests.evaluators import datasets
 from tier_jax import inference
 
-def load(workdir, step):
+def load(workdir, step, params):
   model = datasets.Encoder()
+  model.params_kind = params or "ema"
   model.step, model.params_digest = 12, "ab" * 32
   model.config = types.SimpleNamespace(
     data=types.SimpleNamespace(data_dir=workdir + "/data"))
@@ -83,6 +84,7 @@ def test_writes_and_prints_what_it_promises(workdir):
   }
   metrics = json.loads((workdir / "out" / "metrics.json").read_text())
   assert metrics["step"] == 12 and metrics["params_sha256"] == "ab" * 32
+  assert metrics["params"] == "ema"
   for name in ("chexpert", "chexpert_study"):
     edema = metrics["benchmarks"][name]["labels"]["Edema"]
     assert edema["auroc"] == {"value": 1.0, "low": 1.0, "high": 1.0}
