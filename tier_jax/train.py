@@ -67,7 +67,7 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
   abstract = jax.eval_shape(init, seed_key)
   shardings = sharding.state_sharding(abstract, mesh)
 
-  loaded = pretrained.load(config.init, abstract.params)
+  loaded = pretrained.load(config.init, abstract.params, abstract.batch_stats)
 
   meta = {
     "config": config_lib.to_dict(config),
@@ -79,9 +79,9 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
   first_step = max(checkpointer.all_steps(), default=0)
   if not first_step:
     state = jax.jit(init, out_shardings=shardings)(seed_key)
-    if loaded:
-      state = _with_weights(state, loaded, shardings)
-      logging.info("%s filled from %s", ", ".join(loaded), config.init)
+    if loaded[0]:
+      state = _with_weights(state, *loaded, shardings)
+      logging.info("%s filled from %s", ", ".join(loaded[0]), config.init)
   else:
     _check_same(checkpointer.restore_meta(first_step), meta)
     logging.info("resuming at step %d", first_step)
@@ -302,16 +302,22 @@ def _init_state(init_variables, optimizer, config, key) -> TrainState:
   )
 
 
-def _with_weights(state, loaded, shardings) -> TrainState:
-  placed = {
-    name: jax.tree.map(jax.device_put, tree, shardings.params[name])
-    for name, tree in loaded.items()
-  }
-  params = {**state.params, **placed}
+def _with_weights(state, params, batch_stats, shardings) -> TrainState:
+  def fill(old, loaded, where):
+    placed = {
+      name: jax.tree.map(jax.device_put, tree, where[name])
+      for name, tree in loaded.items()
+    }
+    return {**old, **placed}
+
+  params = fill(state.params, params, shardings.params)
+  batch_stats = fill(state.batch_stats, batch_stats, shardings.batch_stats)
   ema_params = None
   if state.ema_params is not None:
     ema_params = jax.tree.map(jnp.copy, params)  # both trees are donated
-  return state.replace(params=params, ema_params=ema_params)
+  return state.replace(
+    params=params, batch_stats=batch_stats, ema_params=ema_params
+  )
 
 
 def _check_same(saved: dict, meta: dict) -> None:

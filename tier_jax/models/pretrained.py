@@ -52,22 +52,94 @@ def resolve(
   return dataclasses.replace(model, image=image, text=text)
 
 
-def load(init: InitConfig, params: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the parts of the dual encoder's parameters that weights fill.
+def load(
+  init: InitConfig, params: Mapping[str, Any], batch_stats: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Returns the parts of both trees that weights fill, float32.
 
   Args:
     init: names the weights.
-    params: tree of arrays or shapes of the dual encoder.
+    params, batch_stats: trees of arrays or shapes of the dual encoder.
 
   Raises:
     ValueError: lists every key that is unknown, missing or of another shape.
   """
-  loaded = {}
-  if init.image:
-    loaded["image_tower"] = load_image(init.image, params["image_tower"])
+  # One dict for both: batch statistics have names of their own.
+  wanted = _shapes({**_flat(params), **_flat(batch_stats)})
+  found = {}
+  if init.image and "image_tower" in batch_stats:
+    found |= _fill(
+      weight_tables.RESNET50, init.image, "init.image", wanted, "image_tower"
+    )
+  elif init.image:
+    tower = load_image(init.image, params["image_tower"])
+    found |= _flat({"image_tower": tower})
   if init.text:
-    loaded["text_tower"] = load_text(init.text, params["text_tower"])
-  return loaded
+    tower = load_text(init.text, params["text_tower"])
+    found |= _flat({"text_tower": tower})
+  if init.heads:
+    found |= _load_heads(init, wanted)
+
+  def part(tree):
+    paths = [path for path in _flat(tree) if path in found]
+    return traverse_util.unflatten_dict(
+      {path: found[path] for path in paths}, sep="/"
+    )
+
+  return part(params), part(batch_stats)
+
+
+def _load_heads(init, wanted) -> dict[str, Any]:
+  if init.heads != "pretrained":
+    paths = [path for path in wanted if "_tower/" not in path]
+    return weight_tables.to_ours(
+      weight_tables.Table(
+        tuple(weight_tables.Row(path, path) for path in paths)
+      ),
+      weight_files.read(init.heads, "init.heads"),
+      {path: wanted[path] for path in paths},
+      init.heads,
+    )
+  found = {}
+  for field, name, part, table in (
+    ("image", init.image, "image_head", weight_tables.BIOVIL_HEAD),
+    ("text", init.text, "text_head", weight_tables.CXR_BERT_HEAD),
+  ):
+    stem = table.rows[0].theirs.split(".")[0] + "."
+    if name and any(
+      key.startswith(stem) for key in weight_files.read(name, f"init.{field}")
+    ):
+      found |= _fill(table, name, f"init.{field}", wanted, part)
+  if not found:
+    raise ValueError(
+      "init.heads is 'pretrained', but neither init.image "
+      f"{init.image!r} nor init.text {init.text!r} has a projection head; "
+      "expected '' or the path of a heads.safetensors"
+    )
+  return found
+
+
+def _fill(table, name, field, wanted, part) -> dict[str, Any]:
+  """Returns the parameters of a part of the dual encoder, by path."""
+  found = weight_tables.to_ours(
+    table,
+    weight_files.read(name, field),
+    {
+      path.removeprefix(part + "/"): shape
+      for path, shape in wanted.items()
+      if path.startswith(part + "/")
+    },
+    name,
+  )
+  return {f"{part}/{path}": value for path, value in found.items()}
+
+
+def _flat(tree) -> dict[str, Any]:
+  return traverse_util.flatten_dict(dict(tree), sep="/")  # pyright: ignore
+
+
+def _shapes(flat) -> dict[str, tuple[int, ...]]:
+  return {path: tuple(leaf.shape) for path, leaf in flat.items()}
 
 
 def image_config(name: str, base: vit.ViTConfig) -> vit.ViTConfig:
@@ -81,7 +153,9 @@ def load_image(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text_config(name: str, base: bert.BertConfig) -> bert.BertConfig:
-  """Returns `base` with the sizes of a Hugging Face BERT.
+  """Returns `base` with the sizes of a Hugging Face BERT or CXR-BERT.
+
+  Only config.json is read: the code that CXR-BERT's names is not.
 
   Args:
     name: local directory or hub name.
@@ -90,39 +164,49 @@ def text_config(name: str, base: bert.BertConfig) -> bert.BertConfig:
   Raises:
     ValueError: if there is no such model, or it is no plain BERT.
   """
-  from transformers import AutoConfig  # a run from scratch starts without it
+  import transformers  # a run from scratch starts without it
 
   try:
-    loaded = AutoConfig.from_pretrained(
-      name, local_files_only=Path(name).is_dir(), trust_remote_code=False
+    values, _ = transformers.PreTrainedConfig.get_config_dict(
+      name, local_files_only=Path(name).is_dir()
     )
   except (OSError, ValueError) as error:
     raise ValueError(
       f"init.text {name!r} is neither a local directory nor a hub name that "
       f"loads: {str(error).splitlines()[0]}"
     ) from error
-  if loaded.model_type != "bert":
+  kind = values.get("model_type")
+  if kind not in ("bert", "cxr-bert"):
     raise ValueError(
-      f"init.text {name!r} has model_type {loaded.model_type!r}, expected "
-      "'bert'"
+      f"init.text {name!r} has model_type {kind!r}, expected 'bert' or "
+      "'cxr-bert'"
     )
-  kind = getattr(loaded, "position_embedding_type", "absolute")
-  if loaded.hidden_act != "gelu" or kind != "absolute":
+  # Fills in what the file leaves at its default.
+  loaded: Any = transformers.BertConfig.from_dict(
+    {**values, "model_type": "bert"}
+  )
+  positions = values.get("position_embedding_type", "absolute")
+  if loaded.hidden_act != "gelu" or positions != "absolute":
     raise ValueError(
       f"init.text {name!r} has hidden_act {loaded.hidden_act!r} and "
-      f"position_embedding_type {kind!r}, expected 'gelu' and 'absolute'"
+      f"position_embedding_type {positions!r}, expected 'gelu' and 'absolute'"
     )
-  return bert.BertConfig(
-    vocab_size=loaded.vocab_size,
-    hidden_size=loaded.hidden_size,
-    num_hidden_layers=loaded.num_hidden_layers,
-    num_attention_heads=loaded.num_attention_heads,
-    intermediate_size=loaded.intermediate_size,
-    max_position_embeddings=loaded.max_position_embeddings,
-    type_vocab_size=loaded.type_vocab_size,
-    layer_norm_eps=loaded.layer_norm_eps,
-    dropout_rate=base.dropout_rate,
-    dtype=base.dtype,
+  return dataclasses.replace(
+    base,
+    activation="gelu",
+    **{
+      field: getattr(loaded, field)
+      for field in (
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "max_position_embeddings",
+        "type_vocab_size",
+        "layer_norm_eps",
+      )
+    },
   )
 
 
@@ -138,7 +222,7 @@ def load_text(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
       missing or of another shape.
   """
   tensors = weight_files.read(name, "init.text")
-  flat: dict[str, Any] = traverse_util.flatten_dict(dict(params), sep="/")  # pyright: ignore
-  wanted = {path: tuple(leaf.shape) for path, leaf in flat.items()}
-  found = weight_tables.to_ours(weight_tables.BERT, tensors, wanted, name)
+  found = weight_tables.to_ours(
+    weight_tables.BERT, tensors, _shapes(_flat(params)), name
+  )
   return traverse_util.unflatten_dict(found, sep="/")

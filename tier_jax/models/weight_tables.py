@@ -6,10 +6,13 @@ or an error, and all differences are reported at once.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
 
 import numpy as np
+
+from tier_jax.models import positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,11 +23,17 @@ class Row:
     ours: path in our tree, joined by "/".
     theirs: key in the file.
     kind: how the two arrays differ, one of `KINDS`.
+    part: (i, n) where theirs is n arrays in one, along the first axis, of
+      which this is number i.
+    resize: of position embeddings of another grid: "bicubic", "antialias", or
+      "" for none; see `positions.resize`.
   """
 
   ours: str
   theirs: str
   kind: str = "copy"
+  part: tuple[int, int] = (0, 1)
+  resize: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +56,23 @@ KINDS = {
   "copy": (lambda x: x, lambda x: x),
   # A Dense kernel (in, out) is the transpose of a Linear weight.
   "transpose": (lambda x: x.T, lambda x: x.T),
+  # A convolution over patches (out, in, p, p) is a Dense of flat patches.
+  "patches": (
+    lambda x: x.transpose(2, 3, 1, 0).reshape(-1, len(x)),
+    lambda x: _patch_kernel(x).transpose(3, 2, 0, 1),
+  ),
+  # Positions without the axis of one that ours has in front.
+  "no_batch": (lambda x: x[None], lambda x: x[0]),
+  # Convolution: theirs is (out, in, H, W), ours (H, W, in, out).
+  "conv": (
+    lambda x: x.transpose(2, 3, 1, 0),
+    lambda x: x.transpose(3, 2, 0, 1),
+  ),
+  # A 1x1 convolution of theirs that is a Dense kernel of ours.
+  "conv_1x1": (
+    lambda x: x.squeeze((2, 3)).T,
+    lambda x: x.T[:, :, None, None],
+  ),
 }
 
 
@@ -81,8 +107,12 @@ def to_ours(
     used.add(short)
     value = np.asarray(tensors[by_key[short]], np.float32)
     try:
-      value = KINDS[row.kind][0](value)
-    except ValueError:
+      value = KINDS[row.kind][0](np.split(value, row.part[1])[row.part[0]])
+      if row.resize and value.shape != shape:
+        value = positions.resize(
+          value, shape[1], antialias=row.resize == "antialias"
+        )
+    except (ValueError, IndexError):
       problems.append(f"{path}: {short} is {value.shape}, expected {shape}")
       continue
     if value.shape != shape:
@@ -111,15 +141,20 @@ def to_theirs(
   Raises:
     ValueError: if the table has no row for a path.
   """
-  tensors = {}
+  parts = {}
   for path, value in params.items():
     row, layer = _find(table, path)
     if row is None:
       raise ValueError(f"no key for parameter {path}")
-    tensors[row.theirs.replace("{i}", layer)] = np.ascontiguousarray(
-      KINDS[row.kind][1](np.asarray(value))
-    )
-  return tensors
+    key = row.theirs.replace("{i}", layer)
+    value = KINDS[row.kind][1](np.asarray(value))
+    parts.setdefault(key, {})[row.part[0]] = value
+  return {
+    key: np.ascontiguousarray(np.concatenate([found[i] for i in sorted(found)]))
+    if len(found) > 1
+    else np.ascontiguousarray(found[0])
+    for key, found in parts.items()
+  }
 
 
 def _find(table, path):
@@ -134,6 +169,11 @@ def _find(table, path):
 def _matches(template, text):
   pattern = re.escape(template).replace(r"\{i\}", r"(?P<i>\d+)", 1)
   return re.fullmatch(pattern.replace(r"\{i\}", "(?P=i)"), text)
+
+
+def _patch_kernel(x):
+  side = math.isqrt(len(x) // 3)
+  return x.reshape(side, side, 3, -1)
 
 
 def _dense(ours, theirs):
@@ -181,4 +221,197 @@ BERT = Table(
   ),
   ignored=r"pooler\..*|cls\..*|cls_projection_head\..*|.*position_ids",
   prefix="bert.",
+)
+
+
+def _batch_norm(ours, theirs):
+  return (
+    *_norm(ours, theirs),
+    Row(f"{ours}/mean", f"{theirs}.running_mean"),
+    Row(f"{ours}/var", f"{theirs}.running_var"),
+  )
+
+
+# The head of CXR-BERT, in the same file as its tower.
+CXR_BERT_HEAD = Table(
+  rows=(
+    *_dense("dense", "cls_projection_head.dense_to_hidden"),
+    *_norm("norm", "cls_projection_head.LayerNorm"),
+    *_dense("out", "cls_projection_head.dense_to_output"),
+  ),
+  ignored=r"(?!cls_projection_head\.).*",
+)
+
+# torchvision's resnet50, and BioViL's (hi-ml), which puts its prefix before
+# the same keys. Paths of running statistics lie in the batch statistics.
+RESNET50 = Table(
+  rows=(
+    Row("stem/kernel", "conv1.weight", "conv"),
+    *_batch_norm("norm_stem", "bn1"),
+    *(
+      row
+      for stage in range(4)
+      for ours, conv, norm in (
+        ("1", "conv1", "bn1"),
+        ("2", "conv2", "bn2"),
+        ("3", "conv3", "bn3"),
+        ("shortcut", "downsample.0", "downsample.1"),
+      )
+      for row in (
+        Row(
+          f"stage_{stage}/bottleneck_{{i}}/conv_{ours}/kernel",
+          f"layer{stage + 1}.{{i}}.{conv}.weight",
+          "conv",
+        ),
+        *_batch_norm(
+          f"stage_{stage}/bottleneck_{{i}}/norm_{ours}",
+          f"layer{stage + 1}.{{i}}.{norm}",
+        ),
+      )
+    ),
+  ),
+  ignored=r"fc\..*|classifier\..*|projector\..*|.*\.num_batches_tracked",
+  prefix="encoder.encoder.",
+)
+
+# The head of BioViL, in the same file as its tower.
+BIOVIL_HEAD = Table(
+  rows=(
+    Row("dense/kernel", "projector.model.0.weight", "conv_1x1"),
+    *_batch_norm("norm", "projector.model.1"),
+    Row("out/kernel", "projector.model.3.weight", "conv_1x1"),
+    Row("out/bias", "projector.model.3.bias"),
+  ),
+  ignored=r"(?!projector\.).*|.*\.num_batches_tracked",
+)
+
+
+def _vit_embeddings(resize):
+  return (
+    Row("class_token", "embeddings.cls_token"),
+    Row("position_embed", "embeddings.position_embeddings", resize=resize),
+    Row(
+      "patch_embed/kernel",
+      "embeddings.patch_embeddings.projection.weight",
+      "patches",
+    ),
+    Row("patch_embed/bias", "embeddings.patch_embeddings.projection.bias"),
+  )
+
+
+def _vit_attention(block):
+  return (
+    *(
+      row
+      for name in ("query", "key", "value")
+      for row in _dense(
+        f"block_{{i}}/{name}", f"{block}.attention.attention.{name}"
+      )
+    ),
+    *_dense("block_{i}/attention_out", f"{block}.attention.output.dense"),
+  )
+
+
+# Hugging Face ViTModel. Its pooler was made for the next task, as were the
+# classifier and the decoder of masked pixels.
+VIT = Table(
+  rows=(
+    *_vit_embeddings("bicubic"),
+    *_norm("block_{i}/norm_attention", "encoder.layer.{i}.layernorm_before"),
+    *_vit_attention("encoder.layer.{i}"),
+    *_norm("block_{i}/norm_mlp", "encoder.layer.{i}.layernorm_after"),
+    *_dense("block_{i}/mlp_in", "encoder.layer.{i}.intermediate.dense"),
+    *_dense("block_{i}/mlp_out", "encoder.layer.{i}.output.dense"),
+    *_norm("norm", "layernorm"),
+  ),
+  ignored=r"pooler\..*|classifier\..*|decoder\..*|embeddings\.mask_token",
+  prefix="vit.",
+)
+
+
+def _dinov2(resize):
+  return (
+    *_vit_embeddings(resize),
+    *_norm("block_{i}/norm_attention", "encoder.layer.{i}.norm1"),
+    *_vit_attention("encoder.layer.{i}"),
+    Row("block_{i}/scale_attention", "encoder.layer.{i}.layer_scale1.lambda1"),
+    *_norm("block_{i}/norm_mlp", "encoder.layer.{i}.norm2"),
+    *_dense("block_{i}/mlp_in", "encoder.layer.{i}.mlp.fc1"),
+    *_dense("block_{i}/mlp_out", "encoder.layer.{i}.mlp.fc2"),
+    Row("block_{i}/scale_mlp", "encoder.layer.{i}.layer_scale2.lambda1"),
+    *_norm("norm", "layernorm"),
+  )
+
+
+# Hugging Face Dinov2Model, such as RAD-DINO. The mask token stood for hidden
+# patches while the weights were made.
+DINOV2 = Table(
+  rows=_dinov2("bicubic"),
+  ignored=r"embeddings\.mask_token|classifier\..*",
+  prefix="dinov2.",
+)
+DINOV2_WITH_REGISTERS = Table(
+  rows=(
+    *_dinov2("antialias"),
+    Row("registers", "embeddings.register_tokens"),
+  ),
+  ignored=r"embeddings\.mask_token|classifier\..*",
+  prefix="dinov2_with_registers.",
+)
+
+
+def _siglip_mlp(ours, theirs):
+  return (
+    *_dense(f"{ours}/mlp_in", f"{theirs}.fc1"),
+    *_dense(f"{ours}/mlp_out", f"{theirs}.fc2"),
+  )
+
+
+# Hugging Face SiglipVisionModel, alone (older files have the prefix then too)
+# or in a whole SiglipModel. The head is ignored where ours pools otherwise.
+SIGLIP = Table(
+  rows=(
+    Row("patch_embed/kernel", "embeddings.patch_embedding.weight", "patches"),
+    Row("patch_embed/bias", "embeddings.patch_embedding.bias"),
+    Row(
+      "position_embed",
+      "embeddings.position_embedding.weight",
+      "no_batch",
+      resize="bicubic",
+    ),
+    *_norm("block_{i}/norm_attention", "encoder.layers.{i}.layer_norm1"),
+    *(
+      row
+      for name, short in (("query", "q"), ("key", "k"), ("value", "v"))
+      for row in _dense(
+        f"block_{{i}}/{name}", f"encoder.layers.{{i}}.self_attn.{short}_proj"
+      )
+    ),
+    *_dense("block_{i}/attention_out", "encoder.layers.{i}.self_attn.out_proj"),
+    *_norm("block_{i}/norm_mlp", "encoder.layers.{i}.layer_norm2"),
+    *_siglip_mlp("block_{i}", "encoder.layers.{i}.mlp"),
+    *_norm("norm", "post_layernorm"),
+    Row("pool/probe", "head.probe"),
+    *(
+      row
+      for i, name in enumerate(("query", "key", "value"))
+      for row in (
+        Row(
+          f"pool/{name}/kernel",
+          "head.attention.in_proj_weight",
+          "transpose",
+          part=(i, 3),
+        ),
+        Row(f"pool/{name}/bias", "head.attention.in_proj_bias", part=(i, 3)),
+      )
+    ),
+    *_dense("pool/attention_out", "head.attention.out_proj"),
+    *_norm("pool/norm_mlp", "head.layernorm"),
+    *_siglip_mlp("pool", "head.mlp"),
+  ),
+  ignored=(
+    r"head\..*|text_model\..*|logit_scale|logit_bias|classifier\..*"
+    r"|.*position_ids"
+  ),
+  prefix="vision_model.",
 )
