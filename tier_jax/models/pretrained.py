@@ -5,10 +5,13 @@ layouts translate stands in `weight_tables.py`.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from absl import logging
 from flax import traverse_util
 
 from tier_jax.models import (
@@ -45,7 +48,7 @@ def resolve(
     ValueError: if there are no such weights or no tower of ours fits them.
   """
   image, text = model.image, model.text
-  if init.image:
+  if init.image and isinstance(image, vit.ViTConfig):
     image = image_config(init.image, image)
   if init.text:
     text = text_config(init.text, text)
@@ -142,14 +145,169 @@ def _shapes(flat) -> dict[str, tuple[int, ...]]:
   return {path: tuple(leaf.shape) for path, leaf in flat.items()}
 
 
+# model_type of config.json -> the class that knows its defaults, and table.
+_IMAGE_FAMILIES = {
+  "vit": ("ViTConfig", weight_tables.VIT),
+  "dinov2": ("Dinov2Config", weight_tables.DINOV2),
+  "dinov2_with_registers": (
+    "Dinov2WithRegistersConfig",
+    weight_tables.DINOV2_WITH_REGISTERS,
+  ),
+  "siglip_vision_model": ("SiglipVisionConfig", weight_tables.SIGLIP),
+}
+_ACTIVATIONS = {
+  "gelu": "gelu",
+  "gelu_pytorch_tanh": "gelu_tanh",
+  "relu": "relu",
+}
+
+
 def image_config(name: str, base: vit.ViTConfig) -> vit.ViTConfig:
-  """Returns `base` with the sizes of the image tower's weights."""
-  raise ValueError(f"init.image {name!r}: expected ''")
+  """Returns `base` with the sizes and pixel statistics of a ViT's weights.
+
+  Hugging Face's ViT, DINOv2 (without and with registers) and SigLIP, of which
+  config.json and preprocessor_config.json are read.
+
+  Args:
+    name: local directory or hub name.
+    base: gives what is no matter of the weights: image_size, pooling, dtype;
+      and mean and std where there is no preprocessor_config.json.
+
+  Raises:
+    ValueError: if there is no such model, it has parts that our tower has
+      not, or it lacks what `base.pooling` needs.
+  """
+  kind, loaded = _read_image_config(name)
+  expected = {
+    "num_channels": 3,
+    "qkv_bias": True,
+    "use_swiglu_ffn": False,
+  }
+  problems = [
+    f"{field} {getattr(loaded, field)!r}, expected {value!r}"
+    for field, value in expected.items()
+    if getattr(loaded, field, value) != value
+  ]
+  if loaded.hidden_act not in _ACTIVATIONS:
+    problems.append(
+      f"hidden_act {loaded.hidden_act!r}, expected one of "
+      f"{', '.join(_ACTIVATIONS)}"
+    )
+  if not isinstance(loaded.patch_size, int):
+    problems.append(f"patch_size {loaded.patch_size!r}, expected one number")
+  if problems:
+    raise ValueError(f"init.image {name!r} has {'; '.join(problems)}")
+  dino = kind.startswith("dinov2")
+  class_token = kind != "siglip_vision_model"
+  poolings = ["mean"]
+  if class_token:
+    poolings.append("class")
+  elif getattr(loaded, "vision_use_head", True):
+    poolings.append("map")
+  if base.pooling not in poolings:
+    raise ValueError(
+      f"model.image.pooling is {base.pooling!r}, expected one of "
+      f"{', '.join(poolings)} with init.image {name!r}, a {kind}"
+    )
+  mean, std = _read_pixel_statistics(name, base)
+  return dataclasses.replace(
+    base,
+    patch_size=loaded.patch_size,
+    variant="",
+    width=loaded.hidden_size,
+    depth=loaded.num_hidden_layers,
+    num_heads=loaded.num_attention_heads,
+    mlp_dim=int(loaded.hidden_size * loaded.mlp_ratio)
+    if dino
+    else loaded.intermediate_size,
+    class_token=class_token,
+    num_registers=getattr(loaded, "num_register_tokens", 0),
+    layer_scale=dino,
+    activation=_ACTIVATIONS[loaded.hidden_act],
+    layer_norm_eps=loaded.layer_norm_eps,
+    mean=mean,
+    std=std,
+  )
 
 
 def load_image(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the image tower's parameters, float32, from its weights."""
-  raise ValueError(f"init.image {name!r}: expected ''")
+  """Returns the parameters of a ViT, float32, from Hugging Face weights.
+
+  Positions are resized where the weights are of another image size.
+
+  Args:
+    name: local directory or hub name; its safetensors are read.
+    params: tree of arrays or shapes of the tower that shall be filled.
+
+  Raises:
+    ValueError: if a file is missing, or lists every key that is unknown,
+      missing or of another shape.
+  """
+  kind, _ = _read_image_config(name)
+  found = weight_tables.to_ours(
+    _IMAGE_FAMILIES[kind][1],
+    weight_files.read(name, "init.image"),
+    _shapes(_flat(params)),
+    name,
+  )
+  return traverse_util.unflatten_dict(found, sep="/")
+
+
+def _read_image_config(name) -> tuple[str, Any]:
+  """The family, and its config.json with the defaults filled in."""
+  import transformers  # a run from scratch starts without it
+
+  try:
+    values, _ = transformers.PreTrainedConfig.get_config_dict(
+      name, local_files_only=Path(name).is_dir()
+    )
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f"init.image {name!r} is neither a local directory nor a hub name that "
+      f"loads: {str(error).splitlines()[0]}"
+    ) from error
+  kind = values.get("model_type")
+  if kind == "siglip":
+    kind, values = "siglip_vision_model", values.get("vision_config") or {}
+  if kind not in _IMAGE_FAMILIES:
+    raise ValueError(
+      f"init.image {name!r} has model_type {kind!r}, expected one of "
+      f"{', '.join((*_IMAGE_FAMILIES, 'siglip'))}"
+    )
+  return kind, getattr(transformers, _IMAGE_FAMILIES[kind][0]).from_dict(values)
+
+
+def _read_pixel_statistics(name, base):
+  """Mean and std of pixels in [0, 1] that the weights were trained with."""
+  from transformers import image_processing_base
+
+  read = image_processing_base.ImageProcessingMixin.get_image_processor_dict
+  try:
+    values, _ = read(name, local_files_only=Path(name).is_dir())
+  except (OSError, ValueError):
+    values = {}
+  factor = values.get("rescale_factor", 1 / 255)
+  if not values.get("do_rescale", True) or not math.isclose(
+    factor, 1 / 255, rel_tol=1e-6
+  ):
+    raise ValueError(
+      f"init.image {name!r} rescales pixels by {factor!r} or not at all, "
+      f"expected {1 / 255!r}"
+    )
+  if not values.get("do_normalize", True):
+    return (0.0,) * 3, (1.0,) * 3
+  if "image_mean" not in values or "image_std" not in values:
+    logging.warning(
+      "%s names no image_mean and image_std: model.image.mean %s and std %s",
+      name,
+      base.mean,
+      base.std,
+    )
+    return base.mean, base.std
+  return tuple(
+    tuple(np.broadcast_to(values[key], 3).astype(float).tolist())
+    for key in ("image_mean", "image_std")
+  )
 
 
 def text_config(name: str, base: bert.BertConfig) -> bert.BertConfig:

@@ -107,7 +107,9 @@ def to_ours(
     used.add(short)
     value = np.asarray(tensors[by_key[short]], np.float32)
     try:
-      value = KINDS[row.kind][0](np.split(value, row.part[1])[row.part[0]])
+      if row.part != (0, 1):
+        value = np.split(value, row.part[1])[row.part[0]]
+      value = KINDS[row.kind][0](value)
       if row.resize and value.shape != shape:
         value = positions.resize(
           value, shape[1], antialias=row.resize == "antialias"
