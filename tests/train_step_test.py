@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from tier_jax import sharding, train_step
-from tier_jax.losses import contrastive, entropy
+from tier_jax.losses import contrastive, objective
 from tier_jax.models import bert, dual_encoder, vit
 from tier_jax.train_state import TrainState
 
@@ -20,7 +20,7 @@ CONFIG = dual_encoder.DualEncoderConfig(
   embed_dim=128,
 )
 MODEL = dual_encoder.DualEncoder(CONFIG)
-PENALTIES = entropy.EntropyConfig(
+PENALTIES = objective.LossConfig(
   token_entropy_weight=0.3, patch_entropy_weight=0.2
 )
 
@@ -56,7 +56,7 @@ def make_batch(size=16, seed=0):
 
 @functools.cache
 def loss_and_grads(data, fsdp, compat="none"):
-  config = entropy.EntropyConfig(
+  config = objective.LossConfig(
     token_entropy_weight=0.3, patch_entropy_weight=0.2, compat=compat
   )
   mesh = sharding.make_mesh(
@@ -113,7 +113,7 @@ def test_state_is_split_over_fsdp():
 
 
 def test_zero_weights_are_the_contrastive_loss_bit_for_bit():
-  config = entropy.EntropyConfig(
+  config = objective.LossConfig(
     token_entropy_weight=0.0, patch_entropy_weight=0.0
   )
 
@@ -146,7 +146,7 @@ def test_zero_weights_are_the_contrastive_loss_bit_for_bit():
 @pytest.mark.parametrize("alone", ["token_entropy", "patch_entropy"])
 def test_each_weight_multiplies_what_it_names(alone):
   weights = {"token_entropy_weight": 0.0, "patch_entropy_weight": 0.0}
-  config = entropy.EntropyConfig(**(weights | {f"{alone}_weight": 0.5}))
+  config = objective.LossConfig(**(weights | {f"{alone}_weight": 0.5}))
   _, (metrics, _) = jax.jit(
     lambda p, b: train_step.loss_fn(p, {}, b, None, MODEL, config)
   )(params(), make_batch())

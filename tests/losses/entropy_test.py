@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tier_jax.losses import entropy
+from tier_jax.losses import entropy, objective
 from tier_jax.models import layers
 
 # Compiled whole: op by op, every new shape would compile every op.
@@ -180,16 +180,27 @@ def test_gradients_are_finite_through_zero_vectors(place):
   assert any(np.any(grad) for grad in grads)
 
 
-def test_gradient_equals_finite_differences():
-  sims, mask = random_case(shape=(2, 4, 3), lengths=(4, 2))
-  grad = jax.grad(lambda s: entropies(s, mask)[0])(sims)
+@pytest.mark.parametrize("reduction", entropy.REDUCTIONS)
+@pytest.mark.parametrize("tau", [1.0, 0.1])
+@pytest.mark.parametrize("eps", [0.0, 1e-7])
+@pytest.mark.parametrize("which", [0, 1], ids=["token", "patch"])
+def test_gradients_equal_finite_differences(which, reduction, tau, eps):
+  sims, mask = random_case(shape=(3, 4, 3), lengths=(4, 2, 1))
+  options = {"reduction": reduction, "eps": eps}
+  grad = jax.grad(
+    lambda s: entropies(s, mask, temperature=tau, **options)[which]
+  )
   h = 1e-5
-  for index in [(0, 0, 0), (0, 3, 2), (1, 1, 1), (1, 3, 0)]:
-    up, down = np.array(sims, np.float64), np.array(sims, np.float64)
-    up[index] += h
-    down[index] -= h
-    slope = (reference(up, mask)[0] - reference(down, mask)[0]) / (2 * h)
-    np.testing.assert_allclose(grad[index], slope, atol=1e-6)
+  slopes = np.zeros(sims.shape)
+  for index in np.ndindex(slopes.shape):
+    ends = []
+    for sign in (1, -1):
+      moved = np.array(sims, np.float64)
+      moved[index] += sign * h
+      ends.append(reference(moved, mask, tau, **options)[which])
+    slopes[index] = (ends[0] - ends[1]) / (2 * h)
+  assert np.abs(slopes).max() > 0.005
+  np.testing.assert_allclose(grad(sims), slopes, atol=1e-6)
 
 
 def test_normalised_entropies_are_shares_of_their_ceilings():
@@ -218,7 +229,7 @@ def test_counted_tokens():
 
 
 def test_authors_preset_is_the_released_formula():
-  config = entropy.EntropyConfig(compat="authors")
+  config = objective.LossConfig(compat="authors")
   sims, _ = random_case()
   attention = jnp.arange(7)[None] < jnp.array([6, 3, 4, 2, 6])[:, None]
   mask = entropy.counted_tokens(
@@ -240,16 +251,14 @@ def test_authors_preset_is_the_released_formula():
 @pytest.mark.parametrize(
   ("options", "words"),
   [
-    ({"token_entropy_weight": -0.1}, "loss.token_entropy_weight is -0.1"),
-    ({"penalty_temperature": 0.0}, "temperature is 0.0, expected > 0"),
+    ({"temperature": 0.0}, "temperature is 0.0, expected > 0"),
     ({"reduction": "sum"}, "'sum', expected one of"),
-    ({"compat": "paper"}, "loss.compat is 'paper'"),
-    ({"eps_after_softmax": -1.0}, "eps is -1.0"),
+    ({"eps": -1.0}, "eps is -1.0"),
   ],
 )
-def test_bad_config(options, words):
+def test_bad_options(options, words):
   with pytest.raises(ValueError, match=words):
-    entropy.EntropyConfig(**options)
+    entropies(golden_sims(), jnp.ones((2, 3), bool), **options)
 
 
 def test_bad_shapes_name_both():

@@ -4,8 +4,6 @@ Source: Palepu and Beam, "TIER: Text-Image Entropy Regularization for Medical
 CLIP-style models", MLHC 2023 (PMLR 219:548-564).
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 
@@ -13,60 +11,6 @@ import jax.numpy as jnp
 _MASKED = -1e30
 
 REDUCTIONS = ("per_report", "per_token")
-
-
-@dataclasses.dataclass(frozen=True)
-class EntropyConfig:
-  """The two penalties' weights and switches.
-
-  Attributes:
-    token_entropy_weight: multiplies the entropy of each token over patches.
-      0.2 lies in the range that the authors searched, but their choice is
-      unknown: it is a placeholder, not their value.
-    patch_entropy_weight: multiplies the entropy of each patch over tokens;
-      0.1 likewise.
-    penalty_temperature: > 0, divides the cosines; 1.0 is the paper's.
-    reduction: "per_report" averages within a report first, so that long
-      reports weigh no more than short ones; "per_token" is a flat mean.
-      Changes the token entropy only.
-    eps_after_softmax: added to each probability; 1e-7 in the released code.
-    mask_special_tokens: leave [CLS] and [SEP] out.
-    mask_padding: leave [PAD] out.
-    normalize_entropy: divide by the log of the number of outcomes, so that
-      a uniform row counts 1.
-    compat: "authors" reproduces the released code: both masks off, flat mean,
-      eps 1e-7. It overrides those four fields. "none" changes nothing.
-  """
-
-  token_entropy_weight: float = 0.2
-  patch_entropy_weight: float = 0.1
-  penalty_temperature: float = 1.0
-  reduction: str = "per_report"
-  eps_after_softmax: float = 0.0
-  mask_special_tokens: bool = True
-  mask_padding: bool = True
-  normalize_entropy: bool = False
-  compat: str = "none"
-
-  def __post_init__(self):
-    if self.compat not in ("none", "authors"):
-      raise ValueError(
-        f"loss.compat is {self.compat!r}, expected 'none' or 'authors'"
-      )
-    if self.compat == "authors":
-      for field, value in {
-        "reduction": "per_token",
-        "eps_after_softmax": 1e-7,
-        "mask_special_tokens": False,
-        "mask_padding": False,
-      }.items():
-        object.__setattr__(self, field, value)
-    for field in ("token_entropy_weight", "patch_entropy_weight"):
-      if getattr(self, field) < 0:
-        raise ValueError(
-          f"loss.{field} is {getattr(self, field)}, expected >= 0"
-        )
-    _check(self.penalty_temperature, self.reduction, self.eps_after_softmax)
 
 
 def similarity_entropies(
@@ -88,7 +32,9 @@ def similarity_entropies(
       arithmetic is float32.
     token_mask: (B, T) bool, True where a token counts.
     temperature: > 0, divides the similarities; 1.0 is the paper's.
-    reduction: "per_report" or "per_token", see `EntropyConfig`.
+    reduction: "per_report" averages within a report first, so that long
+      reports weigh no more than short ones; "per_token" is a flat mean.
+      Changes the token entropy only.
     eps: >= 0, added to each probability after the softmax; the released code
       adds 1e-7, which biases the entropy upwards.
     normalize: divide by log P and by the log of the report's token count.
