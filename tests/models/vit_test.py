@@ -1,13 +1,16 @@
-"""The image tower against the formula in numpy float64."""
+"""The image tower against the formula, and against Hugging Face's."""
 
+import dataclasses
 import math
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tier_jax.models import vit
+from tests.models import vit_reference
+from tier_jax.models import pretrained, vit
 
 CONFIG = vit.ViTConfig(
   image_size=12, patch_size=4, width=16, depth=2, num_heads=2, mlp_dim=24
@@ -111,6 +114,10 @@ def test_bfloat16_keeps_float32_parameters():
     ({"variant": "H"}, "image.variant is 'H', expected one of Ti, S, B"),
     ({}, "image.width is 0"),
     ({"variant": "B", "num_heads": 7}, "image.width 768 is not a multiple"),
+    ({"variant": "B", "pooling": "max"}, "image.pooling is 'max'"),
+    ({"variant": "B", "pooling": "class"}, "expected image.class_token True"),
+    ({"variant": "B", "num_registers": -1}, "image.num_registers is -1"),
+    ({"variant": "B", "tower": "cnn"}, "image.tower is 'cnn'"),
   ],
 )
 def test_bad_config(options, words):
@@ -121,3 +128,87 @@ def test_bad_config(options, words):
 def test_wrong_image_size_is_named():
   with pytest.raises(ValueError, match=r"\(1, 8, 8\), expected \(B, 12, 12\)"):
     vit.ViT(CONFIG).init(jax.random.key(0), np.zeros((1, 8, 8), np.uint8))
+
+
+def stages(config, params, image):
+  """Returns the input of every block and of the final norm, and the output.
+
+  Class token and registers are among the former.
+  """
+  seen = []
+
+  def spy(next_fun, args, kwargs, context):
+    module = context.module
+    if isinstance(module, vit.Block) or module.path == ("norm",):
+      seen.append(args[0])
+    return next_fun(*args, **kwargs)
+
+  with nn.intercept_methods(spy):
+    features = vit.ViT(config).apply({"params": params}, image)
+  return seen, features
+
+
+def shapes(config):
+  side = config.image_size
+  return jax.eval_shape(
+    lambda: vit.ViT(config).init(
+      jax.random.key(0), np.zeros((1, side, side), np.uint8)
+    )
+  )["params"]
+
+
+@pytest.mark.parametrize("size", [vit_reference.SIZE, vit_reference.LARGER])
+@pytest.mark.parametrize("kind", vit_reference.CONFIGS)
+def test_every_stage_equals_hugging_face(kind, size, tmp_path):
+  vit_reference.write(kind, tmp_path)
+  siglip = kind == "siglip_vision_model"
+  config = pretrained.image_config(
+    str(tmp_path),
+    vit.ViTConfig(
+      size,
+      vit_reference.PATCH,
+      "B",
+      class_token=not siglip,
+      pooling="map" if siglip else "class",
+    ),
+  )
+  assert config.width == vit_reference.WIDTH
+  np.testing.assert_allclose(config.mean, vit_reference.MEAN)
+  params = pretrained.load_image(str(tmp_path), shapes(config))
+  image = vit_reference.image()[:, :size, :size]
+  seen, features = stages(config, params, image)
+  stored = np.load(vit_reference.PATH)
+  assert len(seen) == vit_reference.DEPTH + 1
+  # Of unit scale: standard deviations of 1.0 to 2.7.
+  for i, stage in enumerate(seen):
+    want = stored[f"{kind}/{size}/{i}"]
+    np.testing.assert_allclose(stage, want, atol=1e-5, rtol=0)
+  want = stored[f"{kind}/{size}/norm"]
+  np.testing.assert_allclose(
+    features.patches, want[:, -features.patches.shape[1] :], atol=1e-5, rtol=0
+  )
+  pooled = stored[f"{kind}/{size}/pooled"] if siglip else want[:, 0]
+  np.testing.assert_allclose(features.pooled, pooled, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "class", "map"])
+def test_extra_tokens_are_no_patches(pooling):
+  config = dataclasses.replace(
+    CONFIG, class_token=True, num_registers=2, layer_scale=True, pooling=pooling
+  )
+  image = np.zeros((2, 12, 12), np.uint8)
+  variables = vit.ViT(config).init(jax.random.key(0), image)
+  params = variables["params"]
+  assert params["class_token"].shape == (1, 1, 16)
+  assert params["registers"].shape == (1, 2, 16)
+  assert params["position_embed"].shape == (1, 10, 16)
+  np.testing.assert_array_equal(
+    params["block_0"]["scale_mlp"], np.full(16, 1e-5, np.float32)
+  )
+  assert ("pool" in params) == (pooling == "map")
+  features = vit.ViT(config).apply(variables, image)
+  assert features.patches.shape == (2, 9, 16)
+  if pooling == "mean":
+    assert features.pooled is None
+  else:
+    assert features.pooled.shape == (2, 16)
