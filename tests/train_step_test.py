@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from tier_jax import sharding, train_step
+from tier_jax import optim, sharding, train_step
 from tier_jax.losses import contrastive, objective
 from tier_jax.models import bert, dual_encoder, vit
 from tier_jax.train_state import TrainState
@@ -211,3 +211,53 @@ def test_diagnosis_equals_the_gradient_of_each_term():
   np.testing.assert_allclose(
     got["grad_norm/patch_entropy/text"], want, rtol=1e-5
   )
+
+
+def test_a_frozen_tower_costs_its_forward_pass_alone():
+  def flops(function, *args):
+    analysis = jax.jit(function).lower(*args).compile().cost_analysis()
+    assert analysis is not None
+    return analysis["flops"]
+
+  def step_flops(frozen):
+    trainable, _ = optim.partition(params(), frozen)
+    optimizer = optax.sgd(0.1)
+    step = train_step.make_train_step(
+      MODEL, optimizer, PENALTIES, frozen=frozen
+    )
+    state = TrainState(
+      jnp.zeros((), jnp.int32), params(), {}, optimizer.init(trainable)
+    )
+    return flops(step, state, make_batch(), jax.random.key(0))
+
+  def text_tower(tree, batch):
+    return bert.Bert(CONFIG.text).apply(
+      {"params": tree["text_tower"]},
+      batch["input_ids"],
+      batch["attention_mask"],
+    )
+
+  forward = flops(text_tower, params(), make_batch())
+  whole = step_flops(())
+  frozen = step_flops(("text_tower/.*",))
+  # A backward pass is two matrix products for each of the forward pass.
+  assert whole - frozen > 1.8 * forward
+
+
+def test_diagnosis_is_of_what_trains():
+  frozen = ("text_(tower|head)/.*", "image_tower/.*")
+  got = jax.jit(train_step.make_diagnose(MODEL, PENALTIES, frozen=frozen))(
+    params(), {}, make_batch()
+  )
+
+  def term(p):
+    _, (metrics, _) = train_step.loss_fn(
+      p, {}, make_batch(), None, MODEL, PENALTIES
+    )
+    return metrics["token_entropy"]
+
+  want = optax.tree.norm(jax.jit(jax.grad(term))(params())["image_head"])
+  np.testing.assert_allclose(
+    got["grad_norm/token_entropy/image"], want, rtol=1e-5
+  )
+  assert got["grad_norm/token_entropy/text"] == 0
