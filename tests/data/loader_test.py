@@ -1,7 +1,6 @@
 """The input path: determinism, sharding, resuming, refusals."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -10,8 +9,11 @@ from array_record.python import array_record_module  # pyright: ignore
 from tier_jax.data import loader, records, tokenizer, transforms
 
 
-def write_dataset(directory, texts, split="train", shards=2):
-  """Writes records with the given impressions, and a manifest."""
+def write_dataset(directory, texts, split="train", shards=2, findings=""):
+  """Writes records with the given impressions, and a manifest.
+
+  Each two records are of one study.
+  """
   directory.mkdir(parents=True, exist_ok=True)
   path = directory / "manifest.json"
   manifest = json.loads(path.read_text()) if path.exists() else {"splits": {}}
@@ -26,7 +28,13 @@ def write_dataset(directory, texts, split="train", shards=2):
     for j in part:
       image = rng.integers(0, 255, (40, 50)).astype(np.uint8)
       record = records.Record(
-        image, f"i{j}", f"s{j}", f"p{j}", "frontal", impression=texts[j]
+        image,
+        f"i{j}",
+        f"s{j // 2}",
+        f"p{j // 2}",
+        "frontal",
+        impression=texts[j],
+        findings=findings,
       )
       writer.write(records.encode(record))
     writer.close()
@@ -49,7 +57,9 @@ def config(tmp_path_factory):
   )
 
 
-def iterator(config, *, seed=0, index=0, count=1, batch_size=4):
+def iterator(
+  config, *, seed=0, index=0, count=1, batch_size=4, second_view=False
+):
   return loader.train_iterator(
     loader.PairSource(config, "train"),
     config,
@@ -58,6 +68,7 @@ def iterator(config, *, seed=0, index=0, count=1, batch_size=4):
     image_size=16,
     batch_size=batch_size,
     seed=seed,
+    second_view=second_view,
     process_index=index,
     process_count=count,
   )
@@ -88,6 +99,10 @@ def test_batches_have_the_promised_form(config):
   assert batch["input_ids"].shape == (4, 12)
   assert batch["attention_mask"].dtype == np.int32
   assert batch["token_mask"].dtype == bool
+  for name in ("study_hash", "text_hash"):
+    assert batch[name].shape == (4, 2)
+    assert batch[name].dtype == np.uint32
+  assert "second_image" not in batch
 
 
 def test_the_seed_alone_fixes_the_batches(config):
@@ -134,82 +149,105 @@ def test_eval_batches_are_in_order_and_unaugmented(config):
   np.testing.assert_array_equal(batches[1]["image"][1], want)
 
 
-def test_sampled_sentences_keep_their_order():
-  text = "1. One here. 2. Two here. 3. Three here."
-  seen = {
-    loader.sample_sentences(text, np.random.default_rng(i)) for i in range(60)
+def groups(hashes):
+  """The places of equal rows, as a set of sets."""
+  rows = [row.tobytes() for row in hashes]
+  return {
+    frozenset(i for i, other in enumerate(rows) if other == row) for row in rows
   }
-  assert {"One here.", "Two here.", "One here. Three here."} <= seen
-  assert "One here. Two here. Three here." not in seen
-  assert not any(character.isdigit() for s in seen for character in s)
-  assert "Two here. One here." not in seen
 
 
-@pytest.mark.parametrize(
-  "sentences",
-  [
-    ["No edema.", "No effusion."],
-    ["no edema.", "no effusion."],
-    ["Edema?", "No!", "Effusion"],
-    ["Told to Dr. Jones by phone.", "No edema."],
-    ["Told to Dr. ___.", "No edema."],
-    ["Told to J. Smith and Mrs. A. Roe.", "No edema."],
-    ["Since ___.", "___ cm above the carina.", "XXXX is normal."],
-    ["Seen at 10 a.m. on ___.", "No edema."],
-    ["Seen at 10 a.m.", "No edema."],
-    ["A nodule of 2.5 cm.", "It grew by 0.3 cm."],
-    ["Right vs. left.", "See e.g. the hilum, approx. 2 cm."],
-    ["The C.T. shows a mass.", "See C.T. Chest."],
-    ["Fracture of rib No. 3 and no. 4.", "No pneumothorax."],
-    ["Effusions: no.", "Heart: normal."],
-    ["Grade 2.", "No effusion."],
-    ["Vertebra T5.", "No fracture."],
-    ["Stable (see above.)", 'Read as "clear."', "No edema."],
-    ["Clear..", "Heart normal .", "Normal."],
-    ["Cough // ? pneumonia."],
-    ["No effusion"],
-  ],
-  ids=lambda sentences: sentences[0][:24],
-)
-def test_sentences_are_found_again(sentences):
-  assert loader.split_sentences("  ".join(sentences)) == sentences
-  assert loader.split_sentences("\n".join(sentences)) == sentences
+def test_hashes_tell_studies_and_texts_apart(tmp_path):
+  texts = ["Edema.", "Mass.", "1. edema", "Clear.", "EDEMA", "Mass 2."]
+  write_dataset(tmp_path / "a", texts)
+  config = loader.DataConfig(
+    data_dir=str(tmp_path), datasets=("a",), max_length=12, num_threads=1
+  )
+  tokenize = tokenizer.Tokenizer.from_name("bundled", 12)
+  source = loader.PairSource(config, "train")
+  (batch,) = loader.eval_batches(
+    source, config, tokenize, image_size=16, batch_size=6
+  )
+  assert groups(batch["study_hash"]) == {
+    frozenset(pair) for pair in ((0, 1), (2, 3), (4, 5))
+  }
+  assert groups(batch["text_hash"]) == {
+    frozenset(same) for same in ((0, 2, 4), (1,), (3,), (5,))
+  }
+  # Training gives the same hashes, of the same texts.
+  shuffled = next(iterator(config, batch_size=6))
+  for name in ("study_hash", "text_hash"):
+    assert sorted(map(tuple, shuffled[name])) == sorted(map(tuple, batch[name]))
+    assert shuffled[name].dtype == batch[name].dtype == np.uint32
 
 
-@pytest.mark.parametrize(
-  ("text", "sentences"),
-  [
-    ("1. Edema. 2. No mass.", ["Edema.", "No mass."]),
-    ("1) Edema 2) No mass", ["Edema", "No mass"]),
-    ("(1) Edema. (2) No mass.", ["Edema.", "No mass."]),
-    ("1.Edema. 2.No mass.", ["Edema.", "No mass."]),
-    ("1. Edema 2. No mass", ["Edema", "No mass"]),
-    ("2. No mass.", ["No mass."]),
-    ("Stable: 1. Edema. 2. Mass.", ["Stable:", "Edema.", "Mass."]),
-    ("1. 2.5 cm mass. 2. ___.", ["2.5 cm mass."]),
-    ("A lesion of grade 1. No mass.", ["A lesion of grade 1.", "No mass."]),
-    ("Compared to 2011. 12 nodules.", ["Compared to 2011.", "12 nodules."]),
-    ("Lungs clear.Heart normal.", ["Lungs clear.", "Heart normal."]),
-    ("No edema. ... - ___.", ["No edema."]),
-    ("", []),
-    (" \n ", []),
-    ("___.", []),
-  ],
-)
-def test_lists_and_leftovers(text, sentences):
-  assert loader.split_sentences(text) == sentences
+def test_the_text_hash_is_of_the_sampled_sentences(tmp_path):
+  write_dataset(tmp_path / "a", ["One. Two. Three."] * 8)
+  config = loader.DataConfig(
+    data_dir=str(tmp_path),
+    datasets=("a",),
+    max_length=12,
+    sentence_probability=1.0,
+    num_threads=1,
+  )
+  batch = next(iterator(config, batch_size=8))
+  assert groups(batch["text_hash"]) == groups(batch["input_ids"])
+  assert 1 < len(groups(batch["text_hash"])) < 8
 
 
-@pytest.mark.parametrize("unit", ["A. ", "1. ", ". ", "a.A", " ", "(", "no. 1"])
-def test_sentences_take_time_in_proportion_to_length(unit):
-  """A second, at worst; to copy what was read so far would take minutes."""
-  started = time.process_time()
-  loader.split_sentences(unit * (2**20 // len(unit)))
-  assert time.process_time() - started < 20
+def test_a_second_view_changes_nothing_else(config):
+  plain = take(iterator(config), 3)
+  batches = take(iterator(config, second_view=True), 3)
+  seconds = [batch.pop("second_image") for batch in batches]
+  assert_same(batches, plain)
+  for batch, second in zip(batches, seconds, strict=True):
+    assert second.shape == batch["image"].shape
+    assert second.dtype == np.uint8
+    for one, other in zip(batch["image"], second, strict=True):
+      assert not np.array_equal(one, other)
+  again = [
+    b["second_image"] for b in take(iterator(config, second_view=True), 3)
+  ]
+  np.testing.assert_array_equal(seconds, again)
 
 
-def test_text_without_a_sentence_stays_whole():
-  assert loader.sample_sentences("___.", np.random.default_rng(0)) == "___."
+@pytest.mark.parametrize("choice", ["first", "random", "both"])
+def test_sections_are_chosen_as_the_config_says(tmp_path, choice):
+  write_dataset(tmp_path / "a", ["Edema."] * 16, findings="Clear lungs.")
+  config = loader.DataConfig(
+    data_dir=str(tmp_path),
+    datasets=("a",),
+    max_length=12,
+    section_choice=choice,
+    num_threads=1,
+  )
+  tokenize = tokenizer.Tokenizer.from_name("bundled", 12)
+  ids = {
+    name: tuple(tokenize([text])["input_ids"][0])
+    for name, text in {
+      "impression": "Edema.",
+      "findings": "Clear lungs.",
+      "both": "Edema. Clear lungs.",
+    }.items()
+  }
+  want = {
+    "first": {ids["impression"]},
+    "random": {ids["impression"], ids["findings"]},
+    "both": {ids["both"]},
+  }[choice]
+  batches = take(iterator(config, batch_size=16), 2)
+  assert {tuple(row) for b in batches for row in b["input_ids"]} == want
+  assert_same(take(iterator(config, batch_size=16), 2), batches)
+  (batch,) = loader.eval_batches(
+    loader.PairSource(config, "train"),
+    config,
+    tokenize,
+    image_size=16,
+    batch_size=16,
+  )
+  assert {tuple(row) for row in batch["input_ids"]} == {
+    ids["both" if choice == "both" else "impression"]
+  }
 
 
 @pytest.mark.parametrize(
@@ -219,6 +257,7 @@ def test_text_without_a_sentence_stays_whole():
     ({"datasets": ()}, "data.datasets is empty"),
     ({"sections": ("history",)}, "data.sections has 'history'"),
     ({"sentence_probability": 1.5}, "data.sentence_probability is 1.5"),
+    ({"section_choice": "all"}, "data.section_choice is 'all', expected one"),
     ({"num_threads": 0}, "data.num_threads 0"),
   ],
 )

@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,26 +14,7 @@ import grain
 import numpy as np
 from absl import logging
 
-from tier_jax.data import records, tokenizer, transforms
-
-SECTIONS = ("impression", "findings")
-
-# "1. ", "2) ", "(3) ", "4.No": at the start, after a stop, or in the middle.
-_LIST_NUMBER = re.compile(
-  r"""(?:^|(?<=[.!?:;][ ])|(?P<middle>(?<=[ ])))
-      \(?(?P<number>\d{1,2})[.)](?:[ ]|(?=[A-Z]))""",
-  re.VERBOSE,
-)
-# Where a sentence may end: after a stop, at a blank or before a capital.
-_STOP = re.compile(
-  r"""(?<=[.])[ ]|(?<=[^ ][!?])[ ]|(?<=[.!?][)\]"'])[ ]
-      |(?<=[a-z]{3}\.)(?=[A-Z][a-z])""",
-  re.VERBOSE,
-)
-# Where it does not: after titles, abbreviations and initials, as in "C.T. of".
-_NO_STOP = re.compile(
-  r"\b([A-Z]|(?i:approx|cf|drs?|e\.g|fig|i\.e|mrs?|ms|prof|pts?|seg|st|vs))\.$"
-)
+from tier_jax.data import records, texts, tokenizer, transforms
 
 # Grain's threads are the parallelism; OpenCV's own would fight with them.
 cv2.setNumThreads(1)
@@ -49,8 +29,10 @@ class DataConfig:
     datasets: names of the directories to train on, one after another.
     tokenizer: see `Tokenizer.from_name`.
     max_length: tokens a text, [CLS] and [SEP] included.
-    sections: sections of a report in order of preference: the first that is
-      not empty is the text. Records with none of them are left out.
+    sections: sections of a report in order of preference. Records with none
+      of them are left out.
+    section_choice: which of those that are not empty is the text: the "first",
+      a "random" one (the first in evaluation), or "both", joined.
     sentence_probability: share of training texts that are cut down to one or
       two of their sentences, which are closer to what prompts look like.
     num_threads: threads that read, decode and augment.
@@ -62,7 +44,8 @@ class DataConfig:
   datasets: tuple[str, ...] = ("mimic_cxr",)
   tokenizer: str = "bundled"
   max_length: int = 128
-  sections: tuple[str, ...] = SECTIONS
+  sections: tuple[str, ...] = texts.SECTIONS
+  section_choice: str = "first"
   sentence_probability: float = 0.0
   num_threads: int = 16
   num_workers: int = 0
@@ -78,10 +61,15 @@ class DataConfig:
     if not self.datasets:
       raise ValueError("data.datasets is empty, expected at least one name")
     for section in self.sections or ("",):
-      if section not in SECTIONS:
+      if section not in texts.SECTIONS:
         raise ValueError(
-          f"data.sections has {section!r}, expected some of {SECTIONS}"
+          f"data.sections has {section!r}, expected some of {texts.SECTIONS}"
         )
+    if self.section_choice not in texts.SECTION_CHOICES:
+      raise ValueError(
+        f"data.section_choice is {self.section_choice!r}, expected one of "
+        f"{texts.SECTION_CHOICES}"
+      )
     if not 0 <= self.sentence_probability <= 1:
       raise ValueError(
         f"data.sentence_probability is {self.sentence_probability}, "
@@ -175,7 +163,7 @@ class PairSource:
         start + i
         for start, source in zip(self._starts, self._sources, strict=False)
         for i in range(len(source))
-        if choose_text(records.read_sections(source[i]), config.sections)
+        if texts.choose(records.read_sections(source[i]), config.sections)
       ],
       np.int64,
     )
@@ -220,16 +208,19 @@ def train_iterator(
   image_size: int,
   batch_size: int,
   seed: int,
+  second_view: bool = False,
   process_index: int = 0,
   process_count: int = 1,
 ) -> grain.DatasetIterator:
   """Returns an endless iterator over this process's part of each batch.
 
-  Every batch is a dict of `image` (b, S, S) uint8, `input_ids` and
-  `attention_mask` (b, T) int32 and `token_mask` (b, T) bool, where b is
-  batch_size / process_count. The order and each augmentation are fixed by the
-  seed alone; `get_state` and `set_state` resume exactly, on any number of
-  processes.
+  Every batch is a dict of `image` (b, S, S) uint8, what `Tokenizer.__call__`
+  gives (b, T), and `study_hash` and `text_hash` (b, 2) uint32, where b is
+  batch_size / process_count. Equal hashes mean the same study, or texts that
+  are equal once normalised. With `second_view` it also has `second_image`, an
+  augmentation of the same image by other draws. The order and each
+  augmentation are fixed by the seed alone; `get_state` and `set_state` resume
+  exactly, on any number of processes.
 
   Raises:
     ValueError: if the batch does not divide among the processes or is larger
@@ -248,17 +239,21 @@ def train_iterator(
 
   def example(data: bytes, rng: np.random.Generator) -> dict[str, np.ndarray]:
     record = records.decode(data)
-    text = choose_text(
-      {"findings": record.findings, "impression": record.impression},
-      config.sections,
-    )
+    text = _choose_text(record, config, rng)
     if rng.random() < config.sentence_probability:
-      text = sample_sentences(text, rng)
+      text = texts.sample_sentences(text, rng)
     tokens = tokenize([text])
-    return {
+    result = {
       "image": transforms.train_image(record.image, image_size, augment, rng),
       **{name: value[0] for name, value in tokens.items()},
+      **_hashes(record, text),
     }
+    if second_view:
+      # Drawn last: the rest is the same without it.
+      result["second_image"] = transforms.train_image(
+        record.image, image_size, augment, rng
+      )
+    return result
 
   dataset = (
     grain.MapDataset.source(source)
@@ -297,76 +292,41 @@ def eval_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
   """Yields this process's part of each full batch, in order, unaugmented.
 
-  The records after the last full batch are left out: a contrastive loss over
-  fewer negatives is another quantity.
+  As from `train_iterator`, without randomness and second view. The records
+  after the last full batch are left out: a contrastive loss over fewer
+  negatives is another quantity.
   """
   part = batch_size // process_count
   for start in range(0, len(source) - batch_size + 1, batch_size):
     first = start + process_index * part
     batch = [records.decode(source[i]) for i in range(first, first + part)]
-    texts = [
-      choose_text(
-        {"findings": r.findings, "impression": r.impression}, config.sections
-      )
-      for r in batch
-    ]
+    chosen = [_choose_text(record, config) for record in batch]
     images = [transforms.eval_image(r.image, image_size) for r in batch]
-    yield {"image": np.stack(images), **tokenize(texts)}
+    hashes = [_hashes(*pair) for pair in zip(batch, chosen, strict=True)]
+    yield {
+      "image": np.stack(images),
+      **tokenize(chosen),
+      **{name: np.stack([h[name] for h in hashes]) for name in hashes[0]},
+    }
 
 
-def choose_text(texts: dict[str, str], sections: Sequence[str]) -> str:
-  """Returns the first non-empty of the named sections, or ""."""
-  return next((texts[name] for name in sections if texts[name]), "")
+def _choose_text(
+  record: records.Record,
+  config: DataConfig,
+  rng: np.random.Generator | None = None,
+) -> str:
+  sections = {"findings": record.findings, "impression": record.impression}
+  return texts.choose(sections, config.sections, config.section_choice, rng)
 
 
-def sample_sentences(text: str, rng: np.random.Generator) -> str:
-  """Returns one or two of the text's sentences, in their order."""
-  sentences = split_sentences(text)
-  if not sentences:
-    return text
-  count = min(int(rng.integers(1, 3)), len(sentences))
-  chosen = sorted(rng.choice(len(sentences), count, replace=False))
-  return " ".join(sentences[i] for i in chosen)
+def _hashes(record: records.Record, text: str) -> dict[str, np.ndarray]:
+  return {
+    "study_hash": _hash(record.study_id),
+    "text_hash": _hash(texts.normalise(text)),
+  }
 
 
-def split_sentences(text: str) -> list[str]:
-  """Returns the sentences of a report's section, white space normalised.
-
-  Numbers of a list, as in "1. Edema. 2. No effusion.", are dropped, and begin
-  a sentence even where the one before lacks its full stop. What holds neither
-  letter nor digit is no sentence. In doubt two sentences stay together: half a
-  sentence would be a worse text to learn from.
-  """
-  number = 1  # that the list's next entry has
-
-  def mark(match: re.Match[str]) -> str:
-    nonlocal number
-    found = int(match["number"])
-    if match.start() and (
-      found != number or (match["middle"] is not None and number == 1)
-    ):
-      return match[0]
-    number = found + 1
-    return "\n"
-
-  sentences: list[list[str]] = []  # each in parts
-  text = _LIST_NUMBER.sub(mark, " ".join(text.split()))
-  for entry in text.split("\n"):
-    last = ""
-    for part in _STOP.split(entry.strip()):
-      if _goes_on(last[-10:], part[:1]):
-        sentences[-1].append(part)
-      else:
-        sentences.append([part])
-      last = part
-  joined = [" ".join(parts) for parts in sentences]
-  return [s for s in joined if re.search(r"[^\W_]", s)]
-
-
-def _goes_on(last: str, first: str) -> bool:
-  """Whether a sentence goes on from its `last` to the `first` character."""
-  if re.search(r"\b[Nn]os?\.$", last):
-    return first.isdigit()
-  if re.search(r"\b[ap]\.m\.$", last):
-    return not first.isupper()
-  return bool(_NO_STOP.search(last))
+def _hash(text: str) -> np.ndarray:
+  """(2,) uint32: 64 bits, since jax has no 64-bit integers by default."""
+  digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+  return np.frombuffer(digest, "<u4").astype(np.uint32)
