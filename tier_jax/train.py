@@ -52,6 +52,7 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
     image_size=config.model.image.image_size,
     batch_size=config.train.batch_size,
     seed=config.seed,
+    second_view=config.loss.image_image_weight > 0,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )
@@ -172,6 +173,9 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
   progress.close()
   writer.close()
   checkpointer.close()
+  if state.ema_params is not None:
+    digest = params_digest(state.ema_params)
+    logging.info("final moving average sha256:%s", digest)
   logging.info("final parameters sha256:%s", params_digest(state.params))
 
 

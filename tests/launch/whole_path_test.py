@@ -58,6 +58,9 @@ def train_command(data_dir, workdir, *more):
     "--config.train.checkpoint_every=4",
     "--config.train.eval_every=12",
     "--config.train.eval_batch_size=2",
+    "--config.optim.layer_decay=0.8",
+    "--config.optim.ema_decay=0.9",
+    "--config.optim.frozen=('text_tower/(.*embeddings|layer_0)/.*',)",
     *more,
   )
 
@@ -144,6 +147,7 @@ def test_another_config_is_refused_and_names_what_changed(data_dir, trained):
 @pytest.mark.parametrize(
   ("flag", "words"),
   [
+    ("--config.optim.frozen=('text/.*',)", "optim.frozen has 'text/.*', which"),
     ("--config.train.batch_size=7", "not a positive multiple of the 2 devices"),
     ("--config.data.data_dir=/nowhere", "/nowhere/mimic_cxr holds no manifest"),
     ("--config.train.batch_size=4096", "exceeds the"),
@@ -174,7 +178,12 @@ def test_evaluation_needs_the_checkpoint_alone(data_dir, trained, tmp_path):
     "--benchmark=chexpert,padchest",
   )
   assert "chexpert" in done.stdout
-  benchmarks = json.loads((output / "metrics.json").read_text())["benchmarks"]
+  measured = json.loads((output / "metrics.json").read_text())
+  # The training kept a moving average, which ends beside the parameters.
+  assert measured["params"] == "ema"
+  averaged = f"final moving average sha256:{measured['params_sha256']}"
+  assert averaged in trained[1].splitlines()
+  benchmarks = measured["benchmarks"]
   assert set(benchmarks) == {"chexpert", "chexpert_study", "padchest"}
   with (output / "scores_chexpert.csv").open() as file:
     rows = list(csv.DictReader(file))
@@ -193,3 +202,17 @@ def test_evaluation_needs_the_checkpoint_alone(data_dir, trained, tmp_path):
   page = (output / "report.html").read_text()
   assert "not for clinical use" in page.lower()
   assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_parameters_themselves_can_be_evaluated(data_dir, trained, tmp_path):
+  done = run(
+    "launch/eval.py",
+    f"--workdir={trained[0]}",
+    f"--data_dir={data_dir}",
+    f"--output_dir={tmp_path}",
+    "--benchmark=chexpert",
+    "--params=raw",
+  )
+  measured = json.loads((tmp_path / "metrics.json").read_text())
+  assert measured["params"] == "raw"
+  assert measured["params_sha256"] == digest(trained[1]), done.stderr
