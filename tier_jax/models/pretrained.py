@@ -137,6 +137,24 @@ def _fill(table, name, field, wanted, part) -> dict[str, Any]:
   return {f"{part}/{path}": value for path, value in found.items()}
 
 
+def _read_config(name, field) -> dict[str, Any]:
+  """What stands in config.json; code that it names is not run."""
+  import transformers  # a run from scratch starts without it
+
+  try:
+    values, _ = transformers.PreTrainedConfig.get_config_dict(
+      name, local_files_only=Path(name).is_dir()
+    )
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f"{field} {name!r} is neither a local directory nor a hub name that "
+      f"loads: {str(error).splitlines()[0]}"
+    ) from error
+  if not values:
+    raise ValueError(f"{field} {name!r} holds no config.json")
+  return values
+
+
 def _flat(tree) -> dict[str, Any]:
   return traverse_util.flatten_dict(dict(tree), sep="/")  # pyright: ignore
 
@@ -257,15 +275,7 @@ def _read_image_config(name) -> tuple[str, Any]:
   """The family, and its config.json with the defaults filled in."""
   import transformers  # a run from scratch starts without it
 
-  try:
-    values, _ = transformers.PreTrainedConfig.get_config_dict(
-      name, local_files_only=Path(name).is_dir()
-    )
-  except (OSError, ValueError) as error:
-    raise ValueError(
-      f"init.image {name!r} is neither a local directory nor a hub name that "
-      f"loads: {str(error).splitlines()[0]}"
-    ) from error
+  values = _read_config(name, "init.image")
   kind = values.get("model_type")
   if kind == "siglip":
     kind, values = "siglip_vision_model", values.get("vision_config") or {}
@@ -324,15 +334,7 @@ def text_config(name: str, base: bert.BertConfig) -> bert.BertConfig:
   """
   import transformers  # a run from scratch starts without it
 
-  try:
-    values, _ = transformers.PreTrainedConfig.get_config_dict(
-      name, local_files_only=Path(name).is_dir()
-    )
-  except (OSError, ValueError) as error:
-    raise ValueError(
-      f"init.text {name!r} is neither a local directory nor a hub name that "
-      f"loads: {str(error).splitlines()[0]}"
-    ) from error
+  values = _read_config(name, "init.text")
   kind = values.get("model_type")
   if kind not in ("bert", "cxr-bert"):
     raise ValueError(

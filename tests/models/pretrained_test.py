@@ -1,0 +1,160 @@
+"""What config.json and preprocessor_config.json make of an image tower."""
+
+import json
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests.models import vit_reference as reference
+from tests.models import vit_test
+from tier_jax.models import pretrained, vit
+
+BASE = vit.ViTConfig(reference.SIZE, reference.PATCH, "B", class_token=True)
+
+
+def change(directory, **values):
+  path = directory / "config.json"
+  path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize("kind", reference.CONFIGS)
+def test_sizes_are_the_weights_and_the_rest_the_users(kind, tmp_path):
+  reference.write(kind, tmp_path)
+  base = vit.ViTConfig(32, 16, "S", dtype="bfloat16")
+  got = pretrained.image_config(str(tmp_path), base)
+  siglip, dino = kind == "siglip_vision_model", "dino" in kind
+  assert got == vit.ViTConfig(
+    image_size=32,
+    patch_size=reference.PATCH,
+    width=reference.WIDTH,
+    depth=reference.DEPTH,
+    num_heads=3,
+    mlp_dim=2 * reference.WIDTH if dino else reference.INNER,
+    class_token=not siglip,
+    num_registers=3 if "registers" in kind else 0,
+    layer_scale=dino,
+    activation="gelu_tanh" if siglip else "gelu",
+    layer_norm_eps=1e-12 if kind == "vit" else 1e-6,
+    mean=reference.MEAN,
+    std=reference.STD,
+    dtype="bfloat16",
+  )
+
+
+def test_what_a_short_config_leaves_out_is_hugging_faces_default(tmp_path):
+  (tmp_path / "config.json").write_text(
+    json.dumps({"model_type": "siglip", "vision_config": {}, "text_config": {}})
+  )
+  got = pretrained.image_config(str(tmp_path), vit.ViTConfig(variant="Ti"))
+  assert (got.width, got.depth, got.num_heads, got.mlp_dim) == (
+    vit.VARIANTS["B"]
+  )
+  assert (got.mean, got.std) == (BASE.mean, BASE.std)  # no preprocessor
+
+
+@pytest.mark.parametrize(
+  ("kind", "values", "words"),
+  [
+    ("dinov2", {"use_swiglu_ffn": True}, "use_swiglu_ffn True, expected False"),
+    ("dinov2", {"hidden_act": "silu"}, "hidden_act 'silu', expected one of"),
+    ("vit", {"num_channels": 1}, "num_channels 1, expected 3"),
+    ("vit", {"qkv_bias": False}, "qkv_bias False, expected True"),
+    (
+      "vit",
+      {"patch_size": [4, 4]},
+      r"patch_size \[4, 4\], expected one number",
+    ),
+    ("vit", {"model_type": "clip"}, "model_type 'clip', expected one of vit"),
+    ("vit", {"patch_size": 5}, "12 is not a multiple of image.patch_size 5"),
+  ],
+)
+def test_what_the_tower_lacks_is_refused(kind, values, words, tmp_path):
+  reference.write(kind, tmp_path)
+  change(tmp_path, **values)
+  with pytest.raises(ValueError, match=words):
+    pretrained.image_config(str(tmp_path), BASE)
+
+
+@pytest.mark.parametrize(
+  ("kind", "pooling", "expected"),
+  [
+    ("vit", "map", "mean, class"),
+    ("dinov2", "map", "mean, class"),
+    ("siglip_vision_model", "class", "mean, map"),
+  ],
+)
+def test_pooling_must_be_possible(kind, pooling, expected, tmp_path):
+  reference.write(kind, tmp_path)
+  base = vit.ViTConfig(12, 4, "B", class_token=True, pooling=pooling)
+  words = f"pooling is '{pooling}', expected one of {expected} with init.image"
+  with pytest.raises(ValueError, match=words):
+    pretrained.image_config(str(tmp_path), base)
+
+
+def test_a_tower_without_its_head_pools_otherwise(tmp_path):
+  reference.write("siglip_vision_model", tmp_path)
+  change(tmp_path, vision_use_head=False)
+  base = vit.ViTConfig(12, 4, "B", pooling="map")
+  with pytest.raises(ValueError, match="expected one of mean with"):
+    pretrained.image_config(str(tmp_path), base)
+
+
+@pytest.mark.parametrize(
+  ("values", "want"),
+  [
+    ({"do_normalize": False}, ((0.0,) * 3, (1.0,) * 3)),
+    ({"image_mean": 0.5, "image_std": [0.25]}, ((0.5,) * 3, (0.25,) * 3)),
+    ({"rescale_factor": 1 / 255}, (BASE.mean, BASE.std)),
+  ],
+)
+def test_pixel_statistics(values, want, tmp_path):
+  reference.write("vit", tmp_path)
+  (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
+  got = pretrained.image_config(str(tmp_path), BASE)
+  assert (got.mean, got.std) == want
+
+
+@pytest.mark.parametrize(
+  "values", [{"rescale_factor": 1}, {"do_rescale": False}]
+)
+def test_other_pixel_ranges_are_refused(values, tmp_path):
+  reference.write("vit", tmp_path)
+  (tmp_path / "preprocessor_config.json").write_text(json.dumps(values))
+  with pytest.raises(ValueError, match="rescales pixels by"):
+    pretrained.image_config(str(tmp_path), BASE)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "map"])
+def test_the_vision_tower_of_a_whole_siglip(pooling, tmp_path):
+  kind = "siglip_vision_model"
+  alone, whole = tmp_path / "alone", tmp_path / "whole"
+  for directory in (alone, whole):
+    directory.mkdir()
+    reference.write(kind, directory)
+  (whole / "config.json").write_text(
+    json.dumps(
+      {"model_type": "siglip", "vision_config": reference.CONFIGS[kind]}
+    )
+  )
+  tensors = {f"vision_model.{k}": v for k, v in reference.weights(kind).items()}
+  for key in ("text_model.head.bias", "logit_scale", "logit_bias"):
+    tensors[key] = np.zeros(1, np.float32)
+  safetensors.numpy.save_file(tensors, whole / "model.safetensors")
+  base = vit.ViTConfig(12, 4, "B", pooling=pooling)
+  configs = [pretrained.image_config(str(d), base) for d in (alone, whole)]
+  assert configs[0] == configs[1]
+  shapes = vit_test.shapes(configs[0])
+  want, got = (
+    pretrained.load_image(str(directory), shapes)
+    for directory in (alone, whole)
+  )
+  assert ("pool" in got) == (pooling == "map")
+  np.testing.assert_array_equal(
+    got["block_1"]["query"]["kernel"], want["block_1"]["query"]["kernel"]
+  )
+
+
+def test_a_directory_without_a_model_is_named(tmp_path):
+  with pytest.raises(ValueError, match=r"init.image .* holds no config.json"):
+    pretrained.image_config(str(tmp_path), BASE)
