@@ -10,12 +10,32 @@ from tier_jax import optim
 from tier_jax.models import bert, dual_encoder, resnet, vit
 
 TEXT = bert.BertConfig(16, 8, 3, 2, 16, 6)
-VIT = dual_encoder.DualEncoderConfig(
-  vit.ViTConfig(8, 4, width=8, depth=2, num_heads=2, mlp_dim=16), TEXT, 4
-)
-RESNET = dual_encoder.DualEncoderConfig(
-  resnet.ResNetConfig(image_size=32, width=4, stage_sizes=(2, 1, 1, 1)), TEXT, 4
-)
+
+
+def dual(image):
+  return dual_encoder.DualEncoderConfig(image, TEXT, 4)
+
+
+def small_vit(**options):
+  return vit.ViTConfig(
+    8, 4, width=8, depth=2, num_heads=2, mlp_dim=16, **options
+  )
+
+
+VIT = dual(small_vit())
+TOWERS = {
+  "vit": VIT,
+  "dinov2": dual(
+    small_vit(
+      class_token=True, num_registers=2, layer_scale=True, pooling="class"
+    )
+  ),
+  "siglip": dual(small_vit(pooling="map")),
+  "resnet": dual(
+    resnet.ResNetConfig(image_size=32, width=4, stage_sizes=(2, 1, 1, 1))
+  ),
+}
+each_tower = pytest.mark.parametrize("tower", TOWERS)
 
 
 def shapes(config):
@@ -39,7 +59,10 @@ def normal(tree, seed):
 # What is below and above the numbered layers of each tower, in full: a new
 # part fails the test until somebody has thought of it.
 BELOW = {
-  "image_tower": {"patch_embed", "position_embed", "stem", "norm_stem"},
+  "image_tower": {
+    *("patch_embed", "position_embed", "class_token", "registers"),
+    *("stem", "norm_stem"),
+  },
   "text_tower": {
     "word_embeddings",
     "position_embeddings",
@@ -47,28 +70,25 @@ BELOW = {
     "norm_embeddings",
   },
 }
-ABOVE = {"image_tower": {"norm"}, "text_tower": set()}
+ABOVE = {"image_tower": {"norm", "pool"}, "text_tower": set()}
 
 
-@pytest.mark.parametrize(
-  ("config", "layer"),
-  [(VIT, "block_"), (RESNET, "stage_")],
-  ids=["vit", "resnet"],
-)
-def test_every_parameter_has_the_rate_of_its_layer(config, layer):
-  tree = shapes(config)
+@each_tower
+def test_every_parameter_has_the_rate_of_its_layer(tower):
+  tree = shapes(TOWERS[tower])
+  layer = "stage_" if tower == "resnet" else "block_"
   rates = optim.layer_rates(tree, 0.5)
   assert rates.keys() == flatten(tree).keys()
   for name, rate in rates.items():
-    tower, part, *_ = (*name.split("/"), "")
-    if not tower.endswith("_tower"):
+    room, part, *_ = (*name.split("/"), "")
+    if not room.endswith("_tower"):
       want = 1
     else:
-      prefix = layer if tower == "image_tower" else "layer_"
-      depth = sum(child.startswith(prefix) for child in tree[tower])
-      if part in ABOVE[tower]:
+      prefix = layer if room == "image_tower" else "layer_"
+      depth = sum(child.startswith(prefix) for child in tree[room])
+      if part in ABOVE[room]:
         want = 1
-      elif part in BELOW[tower]:
+      elif part in BELOW[room]:
         want = 0.5 ** (depth + 1)
       else:
         assert part.startswith(prefix), name
@@ -76,9 +96,9 @@ def test_every_parameter_has_the_rate_of_its_layer(config, layer):
     assert rate == want, name
 
 
-@pytest.mark.parametrize("config", [VIT, RESNET], ids=["vit", "resnet"])
-def test_adamw_decays_kernels_and_embedding_tables_alone(config):
-  tree = shapes(config)
+@each_tower
+def test_adamw_decays_kernels_and_embedding_tables_alone(tower):
+  tree = shapes(TOWERS[tower])
   params = jax.tree.map(lambda x: jnp.ones(x.shape), tree)
   optimizer = optim.make_optimizer(
     optim.OptimConfig(weight_decay=0.1), lambda _: 1.0, tree
