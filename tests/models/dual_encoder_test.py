@@ -97,3 +97,18 @@ def test_a_second_view_is_embedded_like_the_first():
   np.testing.assert_allclose(
     output.second_image_embeds, first.image_embeds[::-1], atol=1e-6
   )
+
+
+def test_a_tower_that_pools_gives_the_image_vector():
+  _, _, batch, _ = run()
+  image = dataclasses.replace(CONFIG.image, pooling="map")
+  model = dual_encoder.DualEncoder(dataclasses.replace(CONFIG, image=image))
+  variables = dual_encoder.init_variables(model, jax.random.key(0), 6)
+  output = model.apply(variables, *batch)
+
+  def projected(module, image):
+    return module.image_head(module.image_tower(image).pooled)
+
+  pooled = model.apply(variables, batch[0], method=projected)
+  want = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
+  np.testing.assert_allclose(output.image_embeds, want, rtol=1e-5)

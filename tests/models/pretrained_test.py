@@ -2,13 +2,14 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from tests.models import vit_reference as reference
 from tests.models import vit_test
-from tier_jax.models import pretrained, vit
+from tier_jax.models import bert, dual_encoder, pretrained, vit
 
 BASE = vit.ViTConfig(reference.SIZE, reference.PATCH, "B", class_token=True)
 
@@ -158,3 +159,26 @@ def test_the_vision_tower_of_a_whole_siglip(pooling, tmp_path):
 def test_a_directory_without_a_model_is_named(tmp_path):
   with pytest.raises(ValueError, match=r"init.image .* holds no config.json"):
     pretrained.image_config(str(tmp_path), BASE)
+
+
+def test_the_dual_encoder_is_filled(tmp_path):
+  reference.write("dinov2_with_registers", tmp_path)
+  init = pretrained.InitConfig(image=str(tmp_path))
+  model = pretrained.resolve(
+    init,
+    dual_encoder.DualEncoderConfig(BASE, bert.BertConfig(20, 8, 1, 2, 16, 6)),
+  )
+  variables = dual_encoder.init_variables(
+    dual_encoder.DualEncoder(model), jax.random.key(0), 6
+  )
+  params, batch_stats = pretrained.load(init, **variables)
+  assert list(params) == ["image_tower"]
+  assert not batch_stats
+  for new, old in zip(
+    jax.tree.leaves_with_path(params["image_tower"]),
+    jax.tree.leaves_with_path(variables["params"]["image_tower"]),
+    strict=True,
+  ):
+    assert new[0] == old[0]
+    assert new[1].shape == old[1].shape
+    assert new[1].dtype == old[1].dtype == np.float32

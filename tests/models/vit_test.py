@@ -95,16 +95,52 @@ def test_variants_have_the_published_sizes(
   np.testing.assert_allclose(count / 1e6, millions, atol=0.1)
 
 
+@pytest.mark.parametrize(
+  ("config", "millions"),
+  [
+    # As timm counts them, without the classifiers that it leaves out too.
+    ({"patch_size": 14, "variant": "S", "image_size": 518}, 22.06),
+    ({"patch_size": 14, "variant": "L", "image_size": 518}, 304.37),
+    ({"variant": "B", "pooling": "map"}, 92.88),
+    ({"variant": "L", "image_size": 256, "pooling": "map"}, 315.96),
+    (
+      {
+        "patch_size": 14,
+        "variant": "So400m",
+        "image_size": 378,
+        "pooling": "map",
+      },
+      428.23,
+    ),
+  ],
+)
+def test_dinov2_and_siglip_have_the_published_sizes(config, millions):
+  dino = config.get("pooling") != "map"
+  config = vit.ViTConfig(**config, class_token=dino, layer_scale=dino)
+  count = sum(leaf.size for leaf in jax.tree.leaves(shapes(config)))
+  np.testing.assert_allclose(count / 1e6, millions, atol=0.006)
+
+
 def test_bfloat16_keeps_float32_parameters():
   config = vit.ViTConfig(
-    12, 4, width=16, depth=1, num_heads=2, mlp_dim=24, dtype="bfloat16"
+    12,
+    4,
+    width=16,
+    depth=1,
+    num_heads=2,
+    mlp_dim=24,
+    class_token=True,
+    num_registers=1,
+    layer_scale=True,
+    pooling="map",
+    dtype="bfloat16",
   )
   image = np.zeros((1, 12, 12), np.uint8)
   variables = vit.ViT(config).init(jax.random.key(0), image)
   kinds = {leaf.dtype for leaf in jax.tree.leaves(variables)}
   assert kinds == {jnp.dtype("float32")}
   features = vit.ViT(config).apply(variables, image)
-  assert features.patches.dtype == jnp.bfloat16
+  assert features.patches.dtype == features.pooled.dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(
