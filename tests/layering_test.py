@@ -33,6 +33,7 @@ RULES = {
   ),
   "tier_jax/train.py": ("tier_jax",),
   "tier_jax/inference.py": ("tier_jax",),
+  "tier_jax/export.py": ("tier_jax",),
   "launch": ("tier_jax",),
   "launch/benchmark.py": ("tier_jax", "data_prep"),
 }

@@ -1,0 +1,42 @@
+"""Writes a trained model as Hugging Face directories, with a model card.
+
+  python launch/export.py --workdir=runs/demo/tier --output_dir=runs/demo/export
+
+`image_tower` and `text_tower` load with transformers; heads.safetensors holds
+the two projection heads and the logits' scale and bias.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+from tier_jax import export, inference, metric_writer
+
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Work directory of the training.", required=True
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+  "output_dir", None, "Where to write.", required=True
+)
+_STEP = flags.DEFINE_integer(
+  "step", None, "Checkpoint to export; default: the newest."
+)
+
+
+def main(argv: list[str]) -> None:
+  """Restores the checkpoint and writes it."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected argument {argv[1]!r}")
+  metric_writer.log_plainly()
+  workdir, output_dir = Path(_WORKDIR.value), Path(_OUTPUT_DIR.value)
+  try:
+    model = inference.load(workdir, _STEP.value)
+    export.write(model, output_dir, workdir)
+  except ValueError as error:
+    sys.exit(f"error: {error}")
+  print(f"exported step {model.step} to {output_dir}")
+
+
+if __name__ == "__main__":
+  app.run(main)
