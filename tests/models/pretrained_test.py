@@ -105,6 +105,10 @@ def test_a_tower_without_its_head_pools_otherwise(tmp_path):
   ("values", "want"),
   [
     ({"do_normalize": False}, ((0.0,) * 3, (1.0,) * 3)),
+    (
+      {"image_processor": {"image_mean": [0.1] * 3, "image_std": [0.2] * 3}},
+      ((0.1,) * 3, (0.2,) * 3),
+    ),
     ({"image_mean": 0.5, "image_std": [0.25]}, ((0.5,) * 3, (0.25,) * 3)),
     ({"rescale_factor": 1 / 255}, (BASE.mean, BASE.std)),
   ],
@@ -182,3 +186,11 @@ def test_the_dual_encoder_is_filled(tmp_path):
     assert new[0] == old[0]
     assert new[1].shape == old[1].shape
     assert new[1].dtype == old[1].dtype == np.float32
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_broken_preprocessor_is_named(text, tmp_path):
+  reference.write("vit", tmp_path)
+  (tmp_path / "preprocessor_config.json").write_text(text)
+  with pytest.raises(ValueError, match="preprocessor_config.json cannot be"):
+    pretrained.image_config(str(tmp_path), BASE)

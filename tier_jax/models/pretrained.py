@@ -5,6 +5,7 @@ layouts translate stands in `weight_tables.py`.
 """
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -289,13 +290,19 @@ def _read_image_config(name) -> tuple[str, Any]:
 
 def _read_pixel_statistics(name, base):
   """Mean and std of pixels in [0, 1] that the weights were trained with."""
-  from transformers import image_processing_base
-
-  read = image_processing_base.ImageProcessingMixin.get_image_processor_dict
-  try:
-    values, _ = read(name, local_files_only=Path(name).is_dir())
-  except (OSError, ValueError):
-    values = {}
+  values = {}
+  for file in ("preprocessor_config.json", "processor_config.json"):
+    path = weight_files.find(name, file, "init.image")
+    if path:
+      try:
+        values = json.loads(path.read_text("utf-8"))
+        values = values.get("image_processor", values)  # newer files nest it
+        values.keys()
+      except (ValueError, AttributeError) as error:
+        raise ValueError(
+          f"init.image {name!r}: its {file} cannot be read: {error}"
+        ) from error
+      break
   factor = values.get("rescale_factor", 1 / 255)
   if not values.get("do_rescale", True) or not math.isclose(
     factor, 1 / 255, rel_tol=1e-6

@@ -24,7 +24,7 @@ def read(name: str, field: str) -> dict[str, np.ndarray]:
   Raises:
     ValueError: if a file is missing, broken or of another format.
   """
-  paths = [Path(name)] if Path(name).is_file() else _find(name, field)
+  paths = [Path(name)] if Path(name).is_file() else _weights(name, field)
   tensors = {}
   for path in paths:
     if path.suffix != ".safetensors":
@@ -42,33 +42,17 @@ def read(name: str, field: str) -> dict[str, np.ndarray]:
   return tensors
 
 
-def _find(name, field) -> list[Path]:
-  whole = _file(name, _WHOLE, field)
-  if whole:
-    return [whole]
-  index = _file(name, _INDEX, field)
-  if not index:
-    raise ValueError(f"{field} {name!r} holds no {_WHOLE}" + _instead(name))
-  try:
-    files = sorted(
-      set(json.loads(index.read_text("utf-8"))["weight_map"].values())
-    )
-  except (ValueError, KeyError, AttributeError, TypeError) as error:
-    raise ValueError(
-      f"{field} {name!r}: its {_INDEX} cannot be read: {error!r}"
-    ) from error
-  paths = {file: _file(name, file, field) for file in files}
-  missing = [file for file, path in paths.items() if not path]
-  if missing:
-    raise ValueError(
-      f"{field} {name!r} holds no {', '.join(missing)}, which its {_INDEX} "
-      "names"
-    )
-  return [path for path in paths.values() if path]
+def find(name: str, file: str, field: str) -> Path | None:
+  """Returns the path of one file, fetched if need be; None if there is none.
 
+  Args:
+    name: local directory or hub name.
+    file: its name in there.
+    field: of the config that names it, for errors.
 
-def _file(name, file, field) -> Path | None:
-  """The path of one file, fetched if need be; None where there is none."""
+  Raises:
+    ValueError: if `name` is neither, or the file cannot be fetched.
+  """
   if Path(name).is_dir():
     path = Path(name) / file
     return path if path.is_file() else None
@@ -84,6 +68,31 @@ def _file(name, file, field) -> Path | None:
       f"{field} {name!r} is neither a local directory nor a hub name whose "
       f"{file} can be fetched: {str(error).splitlines()[0]}"
     ) from error
+
+
+def _weights(name, field) -> list[Path]:
+  whole = find(name, _WHOLE, field)
+  if whole:
+    return [whole]
+  index = find(name, _INDEX, field)
+  if not index:
+    raise ValueError(f"{field} {name!r} holds no {_WHOLE}" + _instead(name))
+  try:
+    files = sorted(
+      set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    )
+  except (ValueError, KeyError, AttributeError, TypeError) as error:
+    raise ValueError(
+      f"{field} {name!r}: its {_INDEX} cannot be read: {error!r}"
+    ) from error
+  paths = {file: find(name, file, field) for file in files}
+  missing = [file for file, path in paths.items() if not path]
+  if missing:
+    raise ValueError(
+      f"{field} {name!r} holds no {', '.join(missing)}, which its {_INDEX} "
+      "names"
+    )
+  return [path for path in paths.values() if path]
 
 
 def _instead(name) -> str:
