@@ -296,9 +296,9 @@ def _read_pixel_statistics(name, base):
     if path:
       try:
         values = json.loads(path.read_text("utf-8"))
-        values = values.get("image_processor", values)  # newer files nest it
-        values.keys()
-      except (ValueError, AttributeError) as error:
+        # Newer files nest it.
+        values = dict(values.get("image_processor", values))
+      except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
           f"init.image {name!r}: its {file} cannot be read: {error}"
         ) from error
