@@ -1,5 +1,6 @@
 """One update: the same on any mesh, the same with or without idle penalties."""
 
+import dataclasses
 import functools
 
 import jax
@@ -51,29 +52,46 @@ def make_batch(size=16, seed=0):
     "attention_mask": attention.astype(np.int32),
     "token_mask": content,
     "word_starts": np.tile(np.arange(12, dtype=np.int32), (size, 1)),
+    "study_hash": np.array([[i // 2, 0] for i in range(size)], np.uint32),
+    "text_hash": np.array([[i % 5, 0] for i in range(size)], np.uint32),
   }
 
 
+OBJECTIVES = {
+  "tier": PENALTIES,
+  "authors": dataclasses.replace(PENALTIES, compat="authors"),
+  "siglip": objective.LossConfig(
+    infonce_weight=0.0, siglip_weight=1.0, positives="text"
+  ),
+  "local": objective.LossConfig(infonce_weight=0.0, local_weight=1.0),
+  "all": objective.LossConfig(
+    siglip_weight=0.1,
+    local_weight=0.1,
+    local_chunk_size=4,
+    image_image_weight=0.5,
+    positives="study",
+  ),
+}
+
+
 @functools.cache
-def loss_and_grads(data, fsdp, compat="none"):
-  config = objective.LossConfig(
-    token_entropy_weight=0.3, patch_entropy_weight=0.2, compat=compat
-  )
+def loss_and_grads(data, fsdp, name):
   mesh = sharding.make_mesh(
     sharding.MeshConfig(data, fsdp), jax.devices()[: data * fsdp]
   )
   where = sharding.state_sharding(params(), mesh)
   step = jax.jit(
     jax.value_and_grad(
-      lambda p, b: train_step.loss_fn(p, {}, b, None, MODEL, config),
+      lambda p, b: train_step.loss_fn(p, {}, b, None, MODEL, OBJECTIVES[name]),
       has_aux=True,
     ),
     out_shardings=(None, where),
   )
   placed = jax.tree.map(jax.device_put, params(), where)
-  (_, (metrics, _)), grads = step(
-    placed, sharding.put_batch(make_batch(), mesh)
-  )
+  batch = make_batch()
+  if OBJECTIVES[name].image_image_weight:
+    batch["second_image"] = make_batch(seed=1)["image"]
+  (_, (metrics, _)), grads = step(placed, sharding.put_batch(batch, mesh))
   return jax.device_get((metrics, grads))
 
 
@@ -84,22 +102,24 @@ def relative(a, b):
 
 
 @pytest.mark.parametrize(
-  ("data", "fsdp", "compat"),
+  ("data", "fsdp", "name"),
   [
-    (2, 1, "none"),
-    (1, 2, "none"),
-    (4, 1, "none"),
-    (2, 2, "none"),
-    (8, 1, "none"),
-    (2, 4, "none"),
+    (2, 1, "tier"),
+    (1, 2, "tier"),
+    (4, 1, "tier"),
+    (2, 2, "tier"),
+    (8, 1, "tier"),
+    (2, 4, "tier"),
     (8, 1, "authors"),
+    *((n, 1, name) for name in ("siglip", "local") for n in (2, 4, 8)),
+    (8, 1, "all"),
   ],
 )
-def test_losses_and_gradients_are_equal_on_any_mesh(data, fsdp, compat):
-  want, want_grads = loss_and_grads(1, 1, compat)
-  got, grads = loss_and_grads(data, fsdp, compat)
-  for name in ("loss", *train_step.TERMS):
-    np.testing.assert_allclose(got[name], want[name], rtol=1e-6)
+def test_losses_and_gradients_are_equal_on_any_mesh(data, fsdp, name):
+  want, want_grads = loss_and_grads(1, 1, name)
+  got, grads = loss_and_grads(data, fsdp, name)
+  for term in ("loss", *train_step.TERMS):
+    np.testing.assert_allclose(got[term], want[term], rtol=1e-6)
   assert relative(grads, want_grads) < 1e-6
 
 
@@ -261,3 +281,19 @@ def test_diagnosis_is_of_what_trains():
     got["grad_norm/token_entropy/image"], want, rtol=1e-5
   )
   assert got["grad_norm/token_entropy/text"] == 0
+
+
+def test_an_image_image_loss_needs_a_second_view():
+  config = objective.LossConfig(image_image_weight=0.5)
+  batch = make_batch()
+  with pytest.raises(
+    ValueError, match="image_image_weight is 0.5.*second_image"
+  ):
+    train_step.loss_fn(params(), {}, batch, jax.random.key(0), MODEL, config)
+  # In evaluation the term is left out.
+  metrics = jax.eval_shape(
+    lambda b: train_step.loss_fn(params(), {}, b, None, MODEL, config)[1][0],
+    batch,
+  )
+  assert "infonce_loss" in metrics
+  assert "image_image_loss" not in metrics

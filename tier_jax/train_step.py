@@ -31,8 +31,16 @@ def loss_fn(
 
   With a key the model trains: dropout is on, and batch norms take the
   statistics of the batch.
+
+  Raises:
+    ValueError: if it trains on an image-image loss without a second view.
   """
   training = key is not None
+  if training and config.image_image_weight and "second_image" not in batch:
+    raise ValueError(
+      f"loss.image_image_weight is {config.image_image_weight}, but the batch "
+      "has no second_image, expected train_iterator(second_view=True)"
+    )
   output, changed = model.apply(
     {"params": params, "batch_stats": batch_stats},
     batch["image"],
