@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # every later Python.
 PINS = .constraints/python$(shell $(PYTHON) -c 'import sys; print("3.11" if sys.version_info[:2] == (3, 11) else "3.12")').txt
 
-.PHONY: setup demo test lint format fuzz kill-test
+.PHONY: setup demo objectives test lint format fuzz kill-test
 
 setup: $(VENV)/installed
 
@@ -92,3 +92,20 @@ endef
 $(eval $(call ARM,tier))
 $(eval $(call ARM,plain))
 
+
+# Every objective of configs/demo.py on the demo's data, with equal budgets and
+# two seeds: some 45 minutes on two cores. Finished runs are not done again.
+OBJECTIVES := plain tier siglip siglip_tier local
+SEEDS := 0 1
+OBJECTIVE_RUNS := $(foreach seed,$(SEEDS),$(OBJECTIVES:%=%.$(seed)))
+COMMA := ,
+EMPTY :=
+
+objectives: $(OBJECTIVE_RUNS:%=runs/objectives/%/metrics.json)
+	@$(BIN)/python launch/report.py --output=runs/objectives/report.html \
+	  --workdirs=$(subst $(EMPTY) $(EMPTY),$(COMMA),$(foreach run,$(OBJECTIVE_RUNS),$(run)=runs/objectives/$(run)))
+
+# OBJECTIVE.SEED; an interrupted training is resumed.
+runs/objectives/%/metrics.json: | $(PREPARED)
+	$(BIN)/python launch/train.py --config=configs/demo.py:$(basename $*) --config.seed=$(subst .,,$(suffix $*)) --workdir=$(@D)
+	$(BIN)/python launch/eval.py --workdir=$(@D) --benchmark=chexpert,padchest

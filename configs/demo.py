@@ -1,15 +1,33 @@
 """The two-core run of `make demo`: small towers from scratch on phantoms.
 
-`:tier` has the penalties, `:plain` has not; nothing else differs.
+`:tier` has the penalties, `:plain` has not; nothing else differs. `:siglip`,
+`:siglip_tier` and `:local` are the other objectives of `make objectives`.
 """
+
+import math
 
 import ml_collections
 
+_TIER = {"token_entropy_weight": 0.2, "patch_entropy_weight": 0.1}
+_PLAIN = {"token_entropy_weight": 0.0, "patch_entropy_weight": 0.0}
+_SIGLIP = {"infonce_weight": 0.0, "siglip_weight": 1.0}
+LOSSES = {
+  "tier": _TIER,
+  "plain": _PLAIN,
+  "siglip": _SIGLIP | _PLAIN,
+  "siglip_tier": _SIGLIP | _TIER,
+  # As in GLoRIA, beside the global loss and not in its place.
+  "local": {"local_weight": 1.0} | _PLAIN,
+}
+
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  """Returns the demo with the penalties, or without for arg "plain"."""
-  if arg not in (None, "", "tier", "plain"):
-    raise ValueError(f"config argument {arg!r}, expected tier or plain")
+  """Returns the demo with the objective that `arg` names, by default tier."""
+  arg = arg or "tier"
+  if arg not in LOSSES:
+    raise ValueError(
+      f"config argument {arg!r}, expected one of {', '.join(LOSSES)}"
+    )
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.data = {
@@ -52,13 +70,16 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       "activation": "relu",
     },
   }
-  config.init = {"text": ""}  # random
+  config.init = {"image": "", "text": "", "heads": ""}  # random
   config.loss = {
-    "token_entropy_weight": 0.2,
-    "patch_entropy_weight": 0.1,
+    "infonce_weight": 1.0,
+    "siglip_weight": 0.0,
+    "local_weight": 0.0,
+    **LOSSES[arg],
   }
-  if arg == "plain":
-    config.loss = {"token_entropy_weight": 0.0, "patch_entropy_weight": 0.0}
+  if arg.startswith("siglip"):
+    config.model.init_logit_scale = math.log(10)
+    config.model.init_logit_bias = -10.0
   config.optim = {
     "learning_rate": 1e-3,
     "warmup_steps": 50,

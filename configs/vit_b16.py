@@ -1,4 +1,4 @@
-"""ViT-B/16 and BERT-base on MIMIC-CXR: the flagship.
+"""An ImageNet ViT-B/16 and CXR-BERT on MIMIC-CXR: the flagship.
 
 `:smoke` shrinks it to seconds on a CPU, on whatever data_dir holds.
 """
@@ -7,7 +7,7 @@ import ml_collections
 
 _SMOKE = {
   "data": {"tokenizer": "bundled", "max_length": 32, "num_threads": 2},
-  "init": {"text": ""},
+  "init": {"image": "", "text": ""},
   "model": {
     "image": {
       "variant": "",
@@ -55,6 +55,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "tokenizer": "microsoft/BiomedVLP-CXR-BERT-general",
     "max_length": 128,
     "sections": ("impression", "findings"),
+    "section_choice": "first",
     "sentence_probability": 0.0,
     "num_threads": 16,
     "num_workers": 0,
@@ -66,14 +67,26 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       "variant": "B",
       "image_size": 224,
       "patch_size": 16,
+      "pooling": "mean",
       "dtype": "bfloat16",
     },
     "text": {"dropout_rate": 0.1, "dtype": "bfloat16"},
   }
-  config.init = {"text": "microsoft/BiomedVLP-CXR-BERT-general"}
+  # Hub names or local directories of safetensors; launch/convert_weights.py
+  # makes these of older files. The ViT's own mean and std go with it.
+  config.init = {
+    "image": "google/vit-base-patch16-224-in21k",
+    "text": "microsoft/BiomedVLP-CXR-BERT-general",
+    "heads": "",
+  }
   # Placeholders inside the range that the authors searched; their choice is
   # unknown.
   config.loss = {
+    "infonce_weight": 1.0,
+    "siglip_weight": 0.0,
+    "image_image_weight": 0.0,
+    "local_weight": 0.0,
+    "positives": "pair",
     "token_entropy_weight": 0.2,
     "patch_entropy_weight": 0.1,
     "penalty_temperature": 1.0,
@@ -84,6 +97,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "warmup_steps": 1000,
     "weight_decay": 0.05,
     "clip_norm": 1.0,
+    "frozen": (),
+    "layer_decay": 1.0,
+    "ema_decay": 0.0,
   }
   config.mesh = {"data": -1, "fsdp": 1}
   config.train = {

@@ -1,6 +1,7 @@
 """From ConfigDict to dataclasses: every mistake is named."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,15 @@ def smoke(**change):
   [
     ("vit_b16", None),
     ("vit_b16", "smoke"),
+    ("rad_dino_b14", None),
+    ("rad_dino_b14", "smoke"),
+    ("paper_resnet50", None),
+    ("paper_resnet50", "smoke"),
     ("demo", "tier"),
     ("demo", "plain"),
+    ("demo", "siglip"),
+    ("demo", "siglip_tier"),
+    ("demo", "local"),
   ],
 )
 def test_shipped_configs_build_and_survive_json(name, arg):
@@ -52,6 +60,30 @@ def test_flagship_has_the_size_its_name_says():
   assert image.grid == (14, 14)
 
 
+def test_rad_dino_has_the_grid_of_its_weights_and_trains_two_blocks():
+  config = config_lib.build(load("rad_dino_b14"))
+  assert config.model.image.grid == (37, 37)
+  names = [f"image_tower/block_{i}/query/kernel" for i in range(12)]
+  frozen = [
+    any(re.fullmatch(pattern, name) for pattern in config.optim.frozen)
+    for name in names
+  ]
+  assert frozen == [True] * 10 + [False] * 2
+
+
+def test_the_paper_freezes_eight_layers_and_counts_as_the_authors_do():
+  config = config_lib.build(load("paper_resnet50"))
+  names = [f"text_tower/layer_{i}/query/kernel" for i in range(12)]
+  frozen = [
+    any(re.fullmatch(pattern, name) for pattern in config.optim.frozen)
+    for name in names
+  ]
+  assert frozen == [True] * 8 + [False] * 4
+  assert config.model.image.grid == (7, 7)
+  assert not config.loss.mask_padding
+  assert config.loss.eps_after_softmax == 1e-7
+
+
 def test_the_demos_differ_in_the_weights_alone():
   tier = config_lib.to_dict(config_lib.build(load("demo", "tier")))
   plain = config_lib.to_dict(config_lib.build(load("demo", "plain")))
@@ -62,7 +94,9 @@ def test_the_demos_differ_in_the_weights_alone():
   assert tier == plain
 
 
-@pytest.mark.parametrize("name", ["vit_b16", "demo"])
+@pytest.mark.parametrize(
+  "name", ["vit_b16", "rad_dino_b14", "paper_resnet50", "demo"]
+)
 def test_unknown_argument_is_refused(name):
   with pytest.raises(ValueError, match="config argument 'huge', expected"):
     load(name, "huge")
