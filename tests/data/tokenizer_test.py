@@ -67,6 +67,30 @@ def test_local_hugging_face_directory(tmp_path):
   ]
 
 
+def test_a_directory_with_code_of_its_own_loads_without_running_it(tmp_path):
+  _bert_directory(tmp_path)
+  want = tokenizer.Tokenizer.from_name(str(tmp_path), 8).to_json()
+  code = "configuration_cxrbert.CXRBert"  # as in CXR-BERT
+  (tmp_path / "configuration_cxrbert.py").write_text(
+    f"open({str(tmp_path / 'run')!r}, 'w')"
+  )
+  (tmp_path / "config.json").write_text(
+    json.dumps({"model_type": "cxr-bert", "auto_map": {"AutoConfig": code}})
+  )
+  (tmp_path / "tokenizer_config.json").write_text(
+    json.dumps(
+      {
+        "tokenizer_class": "CXRBertTokenizer",
+        "do_lower_case": True,
+        "auto_map": {"AutoTokenizer": [f"{code}Tokenizer", None]},
+      }
+    )
+  )
+  loaded = tokenizer.Tokenizer.from_name(str(tmp_path), 8)
+  assert loaded.to_json() == want
+  assert not (tmp_path / "run").exists()
+
+
 def test_tiny_vocabulary_is_refused(tmp_path):
   path = tmp_path / "vocab.txt"
   path.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")

@@ -159,13 +159,19 @@ def _word_pieces(path: Path) -> tokenizers.Tokenizer:
 
 def _from_hugging_face(name: str) -> tokenizers.Tokenizer:
   # Imported here: a run from a local file starts without it.
-  from transformers import AutoTokenizer
+  import transformers
 
   local = Path(name).is_dir()
   try:
-    loaded = AutoTokenizer.from_pretrained(
-      name, local_files_only=local, trust_remote_code=False
-    )
+    try:
+      loaded = transformers.AutoTokenizer.from_pretrained(
+        name, local_files_only=local, trust_remote_code=False
+      )
+    except ValueError:
+      # It names code of its own, as CXR-BERT does, whose tokenizer is BERT's.
+      loaded = transformers.BertTokenizer.from_pretrained(
+        name, local_files_only=local
+      )
   except (OSError, ValueError) as error:
     raise ValueError(
       f"data.tokenizer {name!r} is neither a file, a local directory nor a "
