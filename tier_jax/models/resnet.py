@@ -187,5 +187,12 @@ def _conv(features, size, stride, dtype, name):
 
 def _norm(running, dtype, name):
   return nn.BatchNorm(
-    running, momentum=0.9, epsilon=1e-5, dtype=jnp.dtype(dtype), name=name
+    running,
+    momentum=0.9,
+    epsilon=1e-5,
+    dtype=jnp.dtype(dtype),
+    # The fast form, mean of squares less square of mean, loses a digit in
+    # float32 on pixels that are all positive.
+    use_fast_variance=False,
+    name=name,
   )
