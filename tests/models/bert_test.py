@@ -124,12 +124,32 @@ def test_dropout_needs_its_key_and_acts_only_in_training():
   )
 
 
+def test_attention_dropout_drops_weights_of_the_attention_alone():
+  def run(rate, seed=1, deterministic=False):
+    config = bert.BertConfig(20, 16, 1, 2, 32, 12, attention_dropout_rate=rate)
+    model = bert.Bert(config)
+    ids = jnp.array([[2, 5, 6, 3, 9, 9]])
+    mask = jnp.array([[1, 1, 1, 1, 0, 0]])
+    params = model.init(jax.random.key(0), ids, mask)
+    rngs = {"dropout": jax.random.key(seed)}
+    return model.apply(
+      params, ids, mask, deterministic=deterministic, rngs=rngs
+    )
+
+  # A rate that drops nothing takes the written-out path to the same values.
+  np.testing.assert_allclose(run(1e-12), run(0.0), atol=1e-6)
+  np.testing.assert_array_equal(run(0.5, deterministic=True), run(0.0))
+  np.testing.assert_array_equal(run(0.5), run(0.5))
+  assert not np.allclose(run(0.5, 1), run(0.5, 2))
+
+
 @pytest.mark.parametrize(
   ("change", "words"),
   [
     ({"hidden_size": 30}, "text.hidden_size 30 is not a multiple of"),
     ({"num_hidden_layers": 0}, "text.num_hidden_layers is 0"),
     ({"dropout_rate": 1.0}, "text.dropout_rate is 1.0"),
+    ({"attention_dropout_rate": -0.1}, "attention_dropout_rate is -0.1"),
     ({"activation": "tanh"}, "text.activation is 'tanh'"),
     ({"dtype": "float16"}, "text.dtype is 'float16'"),
   ],
