@@ -172,8 +172,10 @@ def test_the_dual_encoder_is_filled(tmp_path):
     init,
     dual_encoder.DualEncoderConfig(BASE, bert.BertConfig(20, 8, 1, 2, 16, 6)),
   )
-  variables = dual_encoder.init_variables(
-    dual_encoder.DualEncoder(model), jax.random.key(0), 6
+  variables = jax.eval_shape(
+    lambda: dual_encoder.init_variables(
+      dual_encoder.DualEncoder(model), jax.random.key(0), 6
+    )
   )
   params, batch_stats = pretrained.load(init, **variables)
   assert list(params) == ["image_tower"]

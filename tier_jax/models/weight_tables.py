@@ -314,8 +314,9 @@ def _vit_attention(block):
   )
 
 
-# Hugging Face ViTModel. Its pooler was made for the next task, as were the
-# classifier and the decoder of masked pixels.
+# Hugging Face ViTModel; transformers 5.23 still writes the keys of old files.
+# Its pooler was made for the next task, as were the classifier and the decoder
+# of masked pixels.
 VIT = Table(
   rows=(
     *_vit_embeddings("bicubic"),
