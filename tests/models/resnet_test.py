@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from typing import Any
 
 import jax
@@ -155,7 +156,21 @@ def test_export_gives_the_same_tensors_back(variables):
     np.testing.assert_array_equal(got[name], value)
 
 
-def test_the_stage_of_every_patch_is_row_major(variables):
+def test_pixel_statistics_of_a_directory_are_taken(tmp_path):
+  statistics = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.1]}
+  (tmp_path / "preprocessor_config.json").write_text(json.dumps(statistics))
+  safetensors.numpy.save_file(
+    reference.weights(), tmp_path / "model.safetensors"
+  )
+  init = pretrained.InitConfig(image=str(tmp_path))
+  image: Any = pretrained.resolve(init, CONFIG).image
+  assert image.mean == (0.5, 0.4, 0.3)
+  assert image.std == (0.2, 0.2, 0.1)
+  init = pretrained.InitConfig(image=str(tmp_path / "model.safetensors"))
+  assert pretrained.resolve(init, CONFIG) == CONFIG
+
+
+def test_patches_are_row_major(variables):
   """A bright corner moves the first patch's features most."""
   dark = np.zeros((1, 64, 64), np.uint8)
   corner = dark.copy()

@@ -29,7 +29,8 @@ class InitConfig:
   """Weights that a training starts from; "" starts from random ones.
 
   Attributes:
-    image: local directory or hub name of the image tower's weights.
+    image: local directory or hub name of the image tower's weights; for a
+      ResNet a .safetensors file too.
     text: local directory or hub name of Hugging Face BERT weights.
     heads: "pretrained" takes the projection heads that come with the towers'
       weights; otherwise the path of a heads.safetensors of `launch/export.py`.
@@ -51,6 +52,10 @@ def resolve(
   image, text = model.image, model.text
   if init.image and isinstance(image, vit.ViTConfig):
     image = image_config(init.image, image)
+  elif init.image and not Path(init.image).is_file():
+    # A ResNet's sizes stand in no file; a lone one says nothing at all.
+    mean, std = _read_pixel_statistics(init.image, image)
+    image = dataclasses.replace(image, mean=mean, std=std)
   if init.text:
     text = text_config(init.text, text)
   return dataclasses.replace(model, image=image, text=text)
