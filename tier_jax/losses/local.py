@@ -17,7 +17,7 @@ def local_contrastive(
   attention_temperature: float = 0.25,
   token_temperature: float = 0.2,
   logit_temperature: float = 0.1,
-  chunk_size: int = 16,
+  chunk_size: int = 8,
   positives: jax.Array | None = None,
 ) -> jax.Array:
   """Returns a GLoRIA-style local contrastive loss over the batch, in nats.

@@ -66,7 +66,7 @@ class LossConfig:
   local_attention_temperature: float = 0.25
   local_token_temperature: float = 0.2
   local_logit_temperature: float = 0.1
-  local_chunk_size: int = 16
+  local_chunk_size: int = 8
   token_entropy_weight: float = 0.2
   patch_entropy_weight: float = 0.1
   penalty_temperature: float = 1.0
