@@ -196,3 +196,20 @@ def test_a_broken_preprocessor_is_named(text, tmp_path):
   (tmp_path / "preprocessor_config.json").write_text(text)
   with pytest.raises(ValueError, match="preprocessor_config.json cannot be"):
     pretrained.image_config(str(tmp_path), BASE)
+
+
+@pytest.mark.parametrize(
+  ("family", "change"),
+  [
+    ("vit", {"hidden_size": "wide"}),
+    ("dinov2", {"mlp_ratio": 2.5}),
+    ("dinov2", {"num_attention_heads": None}),
+  ],
+)
+def test_a_value_of_another_type_is_named(family, change, tmp_path):
+  reference.write(family, tmp_path)
+  path = tmp_path / "config.json"
+  path.write_text(json.dumps(json.loads(path.read_text()) | change))
+  (field,) = change
+  with pytest.raises(ValueError, match=rf"config.json is malformed.*{field}"):
+    pretrained.image_config(str(tmp_path), BASE)

@@ -161,6 +161,24 @@ def _read_config(name, field) -> dict[str, Any]:
   return values
 
 
+def _complete(kind, values, field, name) -> Any:
+  """Returns the config object that fills in what the file leaves out."""
+  import huggingface_hub.errors
+  import transformers
+
+  try:
+    return getattr(transformers, kind).from_dict(values)
+  except (
+    huggingface_hub.errors.StrictDataclassError,
+    TypeError,
+    ValueError,
+  ) as error:
+    raise ValueError(
+      f"{field} {name!r}: its config.json is malformed: "
+      f"{' '.join(str(error).split())}"
+    ) from error
+
+
 def _flat(tree) -> dict[str, Any]:
   return traverse_util.flatten_dict(dict(tree), sep="/")  # pyright: ignore
 
@@ -279,8 +297,6 @@ def load_image(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read_image_config(name) -> tuple[str, Any]:
   """The family, and its config.json with the defaults filled in."""
-  import transformers  # a run from scratch starts without it
-
   values = _read_config(name, "init.image")
   kind = values.get("model_type")
   if kind == "siglip":
@@ -290,7 +306,7 @@ def _read_image_config(name) -> tuple[str, Any]:
       f"init.image {name!r} has model_type {kind!r}, expected one of "
       f"{', '.join((*_IMAGE_FAMILIES, 'siglip'))}"
     )
-  return kind, getattr(transformers, _IMAGE_FAMILIES[kind][0]).from_dict(values)
+  return kind, _complete(_IMAGE_FAMILIES[kind][0], values, "init.image", name)
 
 
 def _read_pixel_statistics(name, base):
@@ -344,8 +360,6 @@ def text_config(name: str, base: bert.BertConfig) -> bert.BertConfig:
   Raises:
     ValueError: if there is no such model, or it is no plain BERT.
   """
-  import transformers  # a run from scratch starts without it
-
   values = _read_config(name, "init.text")
   kind = values.get("model_type")
   if kind not in ("bert", "cxr-bert"):
@@ -353,9 +367,8 @@ def text_config(name: str, base: bert.BertConfig) -> bert.BertConfig:
       f"init.text {name!r} has model_type {kind!r}, expected 'bert' or "
       "'cxr-bert'"
     )
-  # Fills in what the file leaves at its default.
-  loaded: Any = transformers.BertConfig.from_dict(
-    {**values, "model_type": "bert"}
+  loaded = _complete(
+    "BertConfig", {**values, "model_type": "bert"}, "init.text", name
   )
   positions = values.get("position_embedding_type", "absolute")
   if loaded.hidden_act != "gelu" or positions != "absolute":
