@@ -19,7 +19,7 @@ from tier_jax import config as config_lib
 from tier_jax.data import loader, tokenizer
 from tier_jax.evaluators import encoder, zero_shot
 from tier_jax.evaluators.benchmarks import registry
-from tier_jax.models import dual_encoder, pretrained
+from tier_jax.models import dual_encoder, pretrained, resnet
 from tier_jax.train_state import TrainState, params_digest
 
 # A resumed run may differ in where and how often, not in what it computes.
@@ -63,6 +63,7 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
   )
   seed_key = jax.random.key(config.seed)
   shapes = jax.eval_shape(init_variables, seed_key)["params"]
+  _check_frozen_statistics(config, shapes)
   optimizer = optim.make_optimizer(config.optim, schedule, shapes)
   init = functools.partial(_init_state, init_variables, optimizer, config.optim)
   abstract = jax.eval_shape(init, seed_key)
@@ -293,6 +294,21 @@ class _Evaluation:
       ", ".join(f"{name} {value:.4f}" for name, value in scalars.items()),
     )
     return scalars
+
+
+def _check_frozen_statistics(config, shapes) -> None:
+  """Raises ValueError if a frozen ResNet's running statistics would move."""
+  image = config.model.image
+  trainable, _ = optim.partition(shapes, config.optim.frozen)
+  if (
+    isinstance(image, resnet.ResNetConfig)
+    and "image_tower" not in trainable
+    and not image.freeze_batch_stats
+  ):
+    raise ValueError(
+      "optim.frozen holds the whole image tower, but its batch statistics "
+      "would move: expected model.image.freeze_batch_stats True"
+    )
 
 
 def _init_state(init_variables, optimizer, config, key) -> TrainState:
