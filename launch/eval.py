@@ -6,12 +6,15 @@ Prints the figures and writes metrics.json, scores_NAME.csv, heatmaps.npz and
 report.html. Model and configuration come from the checkpoint alone.
 """
 
+import contextlib
 import sys
+import tempfile
 from pathlib import Path
 
+import jax
 from absl import app, flags
 
-from tier_jax import inference, metric_writer
+from tier_jax import distributed, inference, metric_writer
 from tier_jax.evaluators import heatmaps, report, results, zero_shot
 from tier_jax.evaluators.benchmarks import registry
 
@@ -47,6 +50,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   metric_writer.log_plainly()
   try:
+    distributed.initialize()
     if not _BENCHMARK.value:
       raise ValueError("--benchmark is empty, expected e.g. chexpert,padchest")
     benchmarks = [
@@ -59,7 +63,14 @@ def main(argv: list[str]) -> None:
     ]
   except ValueError as error:
     sys.exit(f"error: {error}")
-  output_dir = Path(_OUTPUT_DIR.value or _WORKDIR.value)
+  with contextlib.ExitStack() as stack:
+    output_dir = Path(_OUTPUT_DIR.value or _WORKDIR.value)
+    if jax.process_index():  # it takes part in the computing, no more
+      output_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    _score(evaluators, model, data_dir, output_dir)
+
+
+def _score(evaluators, model, data_dir, output_dir):
   results.evaluate(
     evaluators,
     model,
@@ -77,8 +88,9 @@ def main(argv: list[str]) -> None:
   run = results.read_run(workdir.resolve().name, workdir, output_dir)
   page = output_dir / "report.html"
   report.write(page, [run], {})
-  print(results.table([run], {}))
-  print(f"report: {page}")
+  if not jax.process_index():
+    print(results.table([run], {}))
+    print(f"report: {page}")
 
 
 if __name__ == "__main__":

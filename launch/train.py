@@ -10,7 +10,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from tier_jax import config as config_lib
-from tier_jax import metric_writer, train
+from tier_jax import distributed, metric_writer, train
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Python file with get_config, as FILE or FILE:ARGUMENT."
@@ -25,6 +25,7 @@ def main(argv):
     raise app.UsageError(f"unexpected argument {argv[1]!r}")
   metric_writer.log_plainly()
   try:
+    distributed.initialize()
     config = config_lib.build(_CONFIG.value)
     train.train_and_evaluate(config, _WORKDIR.value or "")
   except ValueError as error:

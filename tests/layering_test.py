@@ -19,6 +19,7 @@ RULES = {
     "tier_jax.data",
     "tier_jax.models",
   ),
+  "tier_jax/distributed.py": (),
   "tier_jax/optim.py": (),
   "tier_jax/sharding.py": (),
   "tier_jax/train_state.py": (),
