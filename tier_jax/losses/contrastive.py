@@ -147,13 +147,18 @@ def _cross_entropy(logits, positives, valid=None):
   return jax.nn.logsumexp(logits, axis=1) - fitting
 
 
-def _cosines(left, right, right_name):
-  """(B, B) float32, rows are `left`."""
+def check_embeds(left: jax.Array, right: jax.Array, right_name: str) -> None:
+  """Raises ValueError unless both are (B, D); `left` is image_embeds."""
   if left.ndim != 2 or left.shape != right.shape:
     raise ValueError(
       f"image_embeds {left.shape} and {right_name} {right.shape}: expected two "
       "equal (B, D)"
     )
+
+
+def _cosines(left, right, right_name):
+  """(B, B) float32, rows are `left`."""
+  check_embeds(left, right, right_name)
   return jnp.matmul(left, right.T, preferred_element_type=jnp.float32)
 
 

@@ -9,9 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tier_jax.losses import contrastive, entropy, local, statistics
+from tier_jax.losses import contrastive, entropy, local, ring, statistics
 
-POSITIVES = ("pair", "study", "text")
+# What of the batch says that two pairs are no negatives of each other.
+POSITIVES = {
+  "pair": (),
+  "study": ("study_hash",),
+  "text": ("study_hash", "text_hash"),
+}
 
 # What the released code does.
 _AUTHORS = {
@@ -40,6 +45,9 @@ class LossConfig:
       one, "study" the texts of other images of its study, "text" those and
       every text that says the same, see `texts.normalise`. Likewise for texts,
       and for images among themselves.
+    ring: compute InfoNCE, SigLIP and the image-image loss by `ring`: for
+      batches whose (B, B) logits do not fit. The numbers are the same but for
+      rounding. There is no such form of the local loss.
     local_attention_temperature, local_token_temperature,
       local_logit_temperature, local_chunk_size: see `local.local_logits`.
     token_entropy_weight: multiplies the entropy of each token over patches.
@@ -63,6 +71,7 @@ class LossConfig:
   image_image_weight: float = 0.0
   local_weight: float = 0.0
   positives: str = "pair"
+  ring: bool = False
   local_attention_temperature: float = 0.25
   local_token_temperature: float = 0.2
   local_logit_temperature: float = 0.1
@@ -85,7 +94,8 @@ class LossConfig:
     }.items():
       if getattr(self, field) not in choices:
         raise ValueError(
-          f"loss.{field} is {getattr(self, field)!r}, expected one of {choices}"
+          f"loss.{field} is {getattr(self, field)!r}, expected one of "
+          f"{', '.join(choices)}"
         )
     if self.compat == "authors":
       for field, value in _AUTHORS.items():
@@ -102,10 +112,18 @@ class LossConfig:
         "loss.infonce_weight, loss.siglip_weight and loss.local_weight are all "
         "0, expected one > 0: nothing else brings images and texts together"
       )
+    if self.ring and self.local_weight:
+      raise ValueError(
+        f"loss.ring is True and loss.local_weight {self.local_weight}, "
+        "expected 0: the local loss holds all (B, B) logits anyway"
+      )
 
 
 def compute_losses(
-  output: Any, batch: Mapping[str, jax.Array], config: LossConfig
+  output: Any,
+  batch: Mapping[str, jax.Array],
+  config: LossConfig,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Returns the total loss and its parts, all () float32.
 
@@ -114,6 +132,7 @@ def compute_losses(
     batch: has `attention_mask`, `token_mask`, and for positives other than
       pairs `study_hash` and `text_hash`, see `loader.train_iterator`.
     config: weights and switches.
+    mesh: over whose devices the batch is split; `config.ring` needs it.
 
   Returns:
     total: `contrastive_loss` and the weighted entropies. A weight of 0 leaves
@@ -125,6 +144,9 @@ def compute_losses(
       is left out of both where `second_image_embeds` is None, as in
       evaluation. Entropies, their gaps to uniform, and
       `statistics.similarity_statistics`.
+
+  Raises:
+    ValueError: if shapes do not fit, or the ring has no mesh.
   """
   mask = output.first_pieces & entropy.counted_tokens(
     batch["attention_mask"],
@@ -132,7 +154,7 @@ def compute_losses(
     mask_special_tokens=config.mask_special_tokens,
     mask_padding=config.mask_padding,
   )
-  terms = _contrastive_terms(output, batch, mask, config)
+  terms = _contrastive_terms(output, batch, mask, config, mesh)
   contrastive_loss = jnp.zeros(())
   for name, value in terms.items():
     contrastive_loss += getattr(config, f"{name}_weight") * value
@@ -184,25 +206,32 @@ def compute_losses(
   return total, metrics
 
 
-def _contrastive_terms(output, batch, mask, config):
+def _contrastive_terms(output, batch, mask, config, mesh):
   """The terms whose weight is not 0, by name, before their weights."""
+  groups = tuple(batch[name] for name in POSITIVES[config.positives])
   positives = None
-  if config.positives != "pair":
-    positives = contrastive.same_group(batch["study_hash"])
-    if config.positives == "text":
-      positives |= contrastive.same_group(batch["text_hash"])
+  if config.ring:
+    if mesh is None:
+      raise ValueError("loss.ring is True, expected a mesh beside the config")
+    form, negatives = ring, {"groups": groups, "mesh": mesh}
+  else:
+    if groups:
+      positives = functools.reduce(
+        jnp.logical_or, map(contrastive.same_group, groups)
+      )
+    form, negatives = contrastive, {"positives": positives}
   terms = {}
   if config.infonce_weight:
-    terms["infonce"] = contrastive.infonce(
-      output.image_embeds, output.text_embeds, output.logit_scale, positives
+    terms["infonce"] = form.infonce(
+      output.image_embeds, output.text_embeds, output.logit_scale, **negatives
     )
   if config.siglip_weight:
-    terms["siglip"] = contrastive.siglip(
+    terms["siglip"] = form.siglip(
       output.image_embeds,
       output.text_embeds,
       output.logit_scale,
       output.logit_bias,
-      positives,
+      **negatives,
     )
   if config.local_weight:
     terms["local"] = local.local_contrastive(
@@ -216,10 +245,10 @@ def _contrastive_terms(output, batch, mask, config):
       positives=positives,
     )
   if config.image_image_weight and output.second_image_embeds is not None:
-    terms["image_image"] = contrastive.image_image(
+    terms["image_image"] = form.image_image(
       output.image_embeds,
       output.second_image_embeds,
       output.logit_scale,
-      positives,
+      **negatives,
     )
   return terms
