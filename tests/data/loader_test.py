@@ -85,7 +85,8 @@ def assert_same(left, right):
       np.testing.assert_array_equal(a[name], b[name])
 
 
-def test_records_without_a_text_are_left_out(config):
+def test_records_without_a_text_are_left_out(config, monkeypatch):
+  monkeypatch.setattr(loader, "_SCAN_CHUNK", 2)
   source = loader.PairSource(config, "train")
   assert len(source) == 9 + 3
   texts = [records.decode(source[i]).impression for i in range(9, 12)]

