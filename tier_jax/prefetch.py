@@ -1,0 +1,79 @@
+"""Batches on the devices before the steps ask for them."""
+
+import contextlib
+import queue
+import threading
+import time
+from typing import Any
+
+import grain
+import jax
+
+from tier_jax import sharding
+
+
+class Prefetcher:
+  """Reads ahead in a thread and copies batches to the devices meanwhile.
+
+  Attributes:
+    waited: seconds that `next` has waited for a batch so far.
+  """
+
+  def __init__(
+    self, iterator: grain.DatasetIterator, mesh: jax.sharding.Mesh, ahead: int
+  ):
+    """Starts to read.
+
+    Args:
+      iterator: endless, of this process's part of each batch; from here on
+        this object's alone.
+      mesh: where the batches go.
+      ahead: batches, >= 1, that are ready at most.
+    """
+    self.waited = 0.0
+    self._position = iterator.get_state()
+    self._ready: queue.Queue[tuple[Any, Any]] = queue.Queue(ahead)
+    self._closing = threading.Event()
+    self._thread = threading.Thread(
+      target=self._read, args=(iterator, mesh), daemon=True, name="prefetch"
+    )
+    self._thread.start()
+
+  def next(self) -> dict[str, jax.Array]:
+    """Returns the next batch, as global arrays.
+
+    Raises:
+      Exception: whatever reading it raised.
+    """
+    start = time.monotonic()
+    batch, position = self._ready.get()
+    self.waited += time.monotonic() - start
+    if isinstance(batch, Exception):
+      self._ready.put((batch, None))  # again, if asked again
+      raise batch
+    self._position = position
+    return batch
+
+  def position(self) -> Any:
+    """Returns the iterator's state after the batches that `next` returned.
+
+    What was read ahead does not count: a resumed run reads it again.
+    """
+    return self._position
+
+  def close(self) -> None:
+    """Stops reading."""
+    self._closing.set()
+    while self._thread.is_alive():  # it may wait for a place
+      with contextlib.suppress(queue.Empty):
+        self._ready.get(timeout=0.01)
+    self._thread.join()
+
+  def _read(self, iterator, mesh):
+    while not self._closing.is_set():
+      try:
+        batch = sharding.put_batch(next(iterator), mesh)
+        self._ready.put((batch, iterator.get_state()))
+      except Exception as error:
+        self._ready.put((error, None))
+        return
