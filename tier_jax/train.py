@@ -14,7 +14,14 @@ from absl import logging
 from clu import parameter_overview
 from flax import traverse_util
 
-from tier_jax import checkpointing, metric_writer, optim, sharding, train_step
+from tier_jax import (
+  checkpointing,
+  metric_writer,
+  optim,
+  prefetch,
+  sharding,
+  train_step,
+)
 from tier_jax import config as config_lib
 from tier_jax.data import loader, tokenizer
 from tier_jax.evaluators import encoder, zero_shot
@@ -24,6 +31,7 @@ from tier_jax.train_state import TrainState, params_digest
 
 # A resumed run may differ in where and how often, not in what it computes.
 _FREE = ("data.data_dir", "data.num_", "mesh.", "train.eval_", "_every")
+_AHEAD = 2  # batches on the devices before the steps ask for them
 
 
 def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
@@ -127,10 +135,11 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
   )
   writer = metric_writer.MetricWriter(workdir, first_step)
   progress = metric_writer.Progress(config.train.num_steps, first_step)
+  batches = prefetch.Prefetcher(iterator, mesh, _AHEAD)
   every = config.train
-  clock, clock_step = time.monotonic(), first_step
+  clock, clock_step, waited = time.monotonic(), first_step, 0.0
   for step in range(first_step + 1, config.train.num_steps + 1):
-    batch = sharding.put_batch(next(iterator), mesh)
+    batch = batches.next()
     last = step == config.train.num_steps
     scalars = {}
     if step % every.diagnostics_every == 0:
@@ -142,7 +151,8 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
       jax.block_until_ready(metrics["loss"])
     progress.step()
     if step == first_step + 1:
-      clock, clock_step = time.monotonic(), step  # leaves compilation out
+      # Leaves compilation out.
+      clock, clock_step, waited = time.monotonic(), step, batches.waited
 
     save = step % every.checkpoint_every == 0 or last
     if step % every.log_every == 0 or save or scalars:
@@ -160,9 +170,12 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
       seconds = (time.monotonic() - clock) / (step - clock_step)
       rate = every.batch_size / seconds
       scalars["train/pairs_per_second"] = rate
+      # Of the time, what the host waited for batches; 0 is as it should be.
+      share = (batches.waited - waited) / (time.monotonic() - clock)
+      scalars["train/input_wait"] = share
       left = seconds * (every.num_steps - step)
       progress.log(step, float(metrics["loss"]), rate, left)
-      clock, clock_step = time.monotonic(), step
+      clock, clock_step, waited = time.monotonic(), step, batches.waited
     if step % every.eval_every == 0 or last:
       paused = time.monotonic()
       scalars |= evaluation.run(model, state)
@@ -170,7 +183,8 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
     if scalars:
       writer.write(step, scalars)
     if save:
-      checkpointer.save(step, state, iterator.get_state(), meta)
+      checkpointer.save(step, state, batches.position(), meta)
+  batches.close()
   progress.close()
   writer.close()
   checkpointer.close()

@@ -126,6 +126,7 @@ def test_metrics_name_what_the_method_asks_for(trained):
     "logit_scale",
     "learning_rate",
     "pairs_per_second",
+    "input_wait",
     "grad_norm/token_entropy/image",
   ):
     assert f"train/{name}" in last
