@@ -1,7 +1,6 @@
 """The training loop."""
 
 import dataclasses
-import functools
 import json
 import time
 from pathlib import Path
@@ -23,10 +22,11 @@ from tier_jax import (
   train_step,
 )
 from tier_jax import config as config_lib
+from tier_jax import program as program_lib
 from tier_jax.data import loader, tokenizer
 from tier_jax.evaluators import encoder, zero_shot
 from tier_jax.evaluators.benchmarks import registry
-from tier_jax.models import dual_encoder, pretrained, resnet
+from tier_jax.models import pretrained
 from tier_jax.train_state import TrainState, params_digest
 
 # A resumed run may differ in where and how often, not in what it computes.
@@ -47,9 +47,8 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
   """
   workdir = Path(workdir)
   mesh = sharding.make_mesh(config.mesh)
-  sharding.check_batch_size(config.train.batch_size, mesh)
   config, tokenize = resolve(config)
-  schedule = optim.make_schedule(config.optim, config.train.num_steps)
+  program = program_lib.make(config, mesh)
   source = loader.PairSource(config.data, "train")
   evaluation = _Evaluation(config, tokenize, mesh)
   iterator = loader.train_iterator(
@@ -65,18 +64,8 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
     process_count=jax.process_count(),
   )
 
-  model = dual_encoder.DualEncoder(config.model)
-  init_variables = functools.partial(
-    dual_encoder.init_variables, model, max_length=tokenize.max_length
-  )
   seed_key = jax.random.key(config.seed)
-  shapes = jax.eval_shape(init_variables, seed_key)["params"]
-  _check_frozen_statistics(config, shapes)
-  optimizer = optim.make_optimizer(config.optim, schedule, shapes)
-  init = functools.partial(_init_state, init_variables, optimizer, config.optim)
-  abstract = jax.eval_shape(init, seed_key)
-  shardings = sharding.state_sharding(abstract, mesh)
-
+  abstract = program.state
   loaded = pretrained.load(config.init, abstract.params, abstract.batch_stats)
 
   meta = {
@@ -88,26 +77,19 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
   checkpointer = checkpointing.Checkpointer(workdir)
   first_step = max(checkpointer.all_steps(), default=0)
   if not first_step:
-    state = jax.jit(init, out_shardings=shardings)(seed_key)
+    state = program.init(seed_key)
     if loaded[0]:
-      state = _with_weights(state, *loaded, shardings)
+      state = _with_weights(state, *loaded)
       logging.info("%s filled from %s", ", ".join(loaded[0]), config.init)
   else:
     _check_same(checkpointer.restore_meta(first_step), meta)
     logging.info("resuming at step %d", first_step)
-    state, position = checkpointer.restore(
-      first_step,
-      jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-        abstract,
-        shardings,
-      ),
-    )
+    state, position = checkpointer.restore(first_step, abstract)
     iterator.set_state(position)
   if jax.process_index() == 0:
     text = json.dumps(meta["config"], indent=2) + "\n"
     (workdir / "config.json").write_text(text, "utf-8")
-  trainable, fixed = optim.partition(shapes, config.optim.frozen)
+  trainable, fixed = optim.partition(abstract.params, config.optim.frozen)
   logging.info(
     "%d parameters train, %d are frozen; mesh %s, %d pairs a step, steps %d "
     "to %d",
@@ -119,19 +101,11 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
     config.train.num_steps,
   )
 
-  jitted_step = jax.jit(
-    train_step.make_train_step(
-      model,
-      optimizer,
-      config.loss,
-      frozen=config.optim.frozen,
-      ema_decay=config.optim.ema_decay,
-    ),
-    out_shardings=(shardings, None),
-    donate_argnums=0,
-  )
+  train_on = program.compile()
   diagnose = jax.jit(
-    train_step.make_diagnose(model, config.loss, frozen=config.optim.frozen)
+    train_step.make_diagnose(
+      program.model, config.loss, frozen=config.optim.frozen
+    )
   )
   writer = metric_writer.MetricWriter(workdir, first_step)
   progress = metric_writer.Progress(config.train.num_steps, first_step)
@@ -145,7 +119,7 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
     if step % every.diagnostics_every == 0:
       norms = jax.device_get(diagnose(state.params, state.batch_stats, batch))
       scalars |= {f"train/{name}": value for name, value in norms.items()}
-    state, metrics = jitted_step(state, batch, seed_key)
+    state, metrics = train_on(state, batch, seed_key)
     if jax.default_backend() == "cpu":
       # Fake devices deadlock when many steps are queued.
       jax.block_until_ready(metrics["loss"])
@@ -165,7 +139,7 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
             "the last checkpoint is sound"
           )
       scalars |= {f"train/{name}": value for name, value in metrics.items()}
-      scalars["train/learning_rate"] = schedule(step - 1)
+      scalars["train/learning_rate"] = program.schedule(step - 1)
     if (step % every.log_every == 0 or last) and step > clock_step:
       seconds = (time.monotonic() - clock) / (step - clock_step)
       rate = every.batch_size / seconds
@@ -178,7 +152,7 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
       clock, clock_step, waited = time.monotonic(), step, batches.waited
     if step % every.eval_every == 0 or last:
       paused = time.monotonic()
-      scalars |= evaluation.run(model, state)
+      scalars |= evaluation.run(program.model, state)
       clock += time.monotonic() - paused
     if scalars:
       writer.write(step, scalars)
@@ -310,42 +284,18 @@ class _Evaluation:
     return scalars
 
 
-def _check_frozen_statistics(config, shapes) -> None:
-  """Raises ValueError if a frozen ResNet's running statistics would move."""
-  image = config.model.image
-  trainable, _ = optim.partition(shapes, config.optim.frozen)
-  if (
-    isinstance(image, resnet.ResNetConfig)
-    and "image_tower" not in trainable
-    and not image.freeze_batch_stats
-  ):
-    raise ValueError(
-      "optim.frozen holds the whole image tower, but its batch statistics "
-      "would move: expected model.image.freeze_batch_stats True"
-    )
-
-
-def _init_state(init_variables, optimizer, config, key) -> TrainState:
-  variables = init_variables(key=key)
-  trainable, _ = optim.partition(variables["params"], config.frozen)
-  return TrainState(
-    step=jnp.zeros((), jnp.int32),
-    opt_state=optimizer.init(trainable),
-    ema_params=variables["params"] if config.ema_decay else None,
-    **variables,
-  )
-
-
-def _with_weights(state, params, batch_stats, shardings) -> TrainState:
-  def fill(old, loaded, where):
+def _with_weights(state, params, batch_stats) -> TrainState:
+  def fill(old, loaded):
     placed = {
-      name: jax.tree.map(jax.device_put, tree, where[name])
+      name: jax.tree.map(
+        lambda new, was: jax.device_put(new, was.sharding), tree, old[name]
+      )
       for name, tree in loaded.items()
     }
     return {**old, **placed}
 
-  params = fill(state.params, params, shardings.params)
-  batch_stats = fill(state.batch_stats, batch_stats, shardings.batch_stats)
+  params = fill(state.params, params)
+  batch_stats = fill(state.batch_stats, batch_stats)
   ema_params = None
   if state.ema_params is not None:
     ema_params = jax.tree.map(jnp.copy, params)  # both trees are donated
