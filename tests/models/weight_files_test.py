@@ -2,6 +2,7 @@
 
 import json
 
+import huggingface_hub
 import ml_dtypes
 import numpy as np
 import pytest
@@ -53,10 +54,45 @@ def test_a_missing_shard_is_named(tmp_path):
     weight_files.read(str(tmp_path), "init.image")
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"weight_map": 3}'])
+@pytest.mark.parametrize("text", ["{", "[]", "null", '{"x": NaN}', "[" * 9999])
 def test_a_broken_index_is_named(text, tmp_path):
   (tmp_path / INDEX).write_text(text)
   with pytest.raises(ValueError, match=f"its {INDEX} cannot be read"):
+    weight_files.read(str(tmp_path), "init.image")
+
+
+@pytest.mark.parametrize("values", [{}, {"weight_map": 3}, {"weight_map": {}}])
+def test_an_index_without_files_is_named(values, tmp_path):
+  (tmp_path / INDEX).write_text(json.dumps(values))
+  with pytest.raises(ValueError, match=f"weight_map of its {INDEX} is"):
+    weight_files.read(str(tmp_path), "init.image")
+
+
+@pytest.mark.parametrize(
+  "file", [3, None, "", "..", "../b.safetensors", "/b.safetensors", "b.bin"]
+)
+def test_an_index_leads_nowhere_else(file, tmp_path):
+  shard(tmp_path)
+  files = {"a": "model-0.safetensors", "b": file}
+  (tmp_path / INDEX).write_text(json.dumps({"weight_map": files}))
+  with pytest.raises(ValueError, match=f"b in {file!r}, expected a plain name"):
+    weight_files.read(str(tmp_path), "init.image")
+
+
+def test_a_key_of_two_shards_is_named(tmp_path):
+  shard(tmp_path)
+  safetensors.numpy.save_file(TENSORS, tmp_path / "model-1.safetensors")
+  with pytest.raises(
+    ValueError, match="model-1.safetensors and an earlier shard both hold a$"
+  ):
+    weight_files.read(str(tmp_path), "init.image")
+
+
+def test_a_key_that_the_index_promises_is_named(tmp_path):
+  shard(tmp_path)
+  files = {"a": "model-0.safetensors", "c": "model-1.safetensors"}
+  (tmp_path / INDEX).write_text(json.dumps({"weight_map": files}))
+  with pytest.raises(ValueError, match=f"{INDEX} names c, which no shard"):
     weight_files.read(str(tmp_path), "init.image")
 
 
@@ -86,3 +122,37 @@ def test_a_cut_file_is_named(tmp_path):
 def test_a_name_that_is_none_is_an_error():
   with pytest.raises(ValueError, match="init.image 'a b' is neither"):
     weight_files.read("a b", "init.image")
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+  """A hub cache, offline, of someone/bert, which has but a config.json."""
+  monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+  monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+  root = tmp_path / "models--someone--bert"
+  for path in ("refs", "snapshots/0123", ".no_exist/0123"):
+    (root / path).mkdir(parents=True)
+  (root / "refs/main").write_text("0123")
+  (root / "snapshots/0123/config.json").write_text("{}")
+  (root / ".no_exist/0123/processor_config.json").touch()
+  return root
+
+
+def test_offline_a_cache_knows_what_there_is_and_what_is_not(cache):
+  found = weight_files.find("someone/bert", "config.json", "init.text")
+  assert found == cache / "snapshots/0123/config.json"
+  absent = weight_files.find("someone/bert", "processor_config.json", "init.x")
+  assert absent is None
+  with pytest.raises(ValueError, match="init.text 'someone/bert' is neither"):
+    weight_files.find("someone/bert", "model.safetensors", "init.text")
+  with pytest.raises(ValueError, match="init.text 'other/bert' is neither"):
+    weight_files.find("other/bert", "config.json", "init.text")
+
+
+def test_an_error_without_a_message_is_named(monkeypatch):
+  def fail(*args):
+    raise OSError
+
+  monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+  with pytest.raises(ValueError, match=r"can be fetched: OSError\(\)"):
+    weight_files.find("someone/bert", "config.json", "init.text")
