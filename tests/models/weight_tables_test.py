@@ -167,3 +167,63 @@ def test_positions_without_a_grid_do_not_fit():
   )
   with pytest.raises(ValueError, match=r"position_embed.* is \(1, 13, 24\)"):
     weight_tables.to_ours(TABLES["vit"], tensors, vit_tree("vit"), "x")
+
+
+def bert_tensors():
+  """Returns shapes of our text tower, by path, and a file's tensors."""
+  table, make = TREES["bert"]
+  wanted, rng = make(), np.random.default_rng(0)
+  return wanted, weight_tables.to_theirs(
+    table,
+    {
+      path: rng.normal(size=shape).astype(np.float32)
+      for path, shape in wanted.items()
+    },
+  )
+
+
+@pytest.mark.parametrize("prefix", ["", "bert."])
+def test_the_norms_of_old_bert_files_are_understood(prefix):
+  wanted, tensors = bert_tensors()
+  names = {"LayerNorm.weight": "LayerNorm.gamma"}
+  names["LayerNorm.bias"] = "LayerNorm.beta"
+  old = {}
+  for key, value in tensors.items():
+    for new, name in names.items():
+      key = key.replace(new, name)
+    old[prefix + key] = value
+  assert sum(key.endswith((".gamma", ".beta")) for key in old) == 10
+  want = weight_tables.to_ours(weight_tables.BERT, tensors, wanted, "x")
+  got = weight_tables.to_ours(weight_tables.BERT, old, wanted, "x")
+  for path, value in want.items():
+    np.testing.assert_array_equal(got[path], value, path)
+
+
+@pytest.mark.parametrize(
+  ("one", "other"),
+  [
+    ("embeddings.LayerNorm.weight", "embeddings.LayerNorm.gamma"),
+    ("embeddings.LayerNorm.bias", "bert.embeddings.LayerNorm.beta"),
+    ("pooler.dense.bias", "bert.pooler.dense.bias"),
+  ],
+)
+def test_two_names_of_one_parameter_are_both_listed(one, other):
+  wanted, tensors = bert_tensors()
+  for key in (one, other):
+    tensors[key] = np.ones(TEXT.hidden_size, np.float32)
+  with pytest.raises(ValueError) as error:
+    weight_tables.to_ours(weight_tables.BERT, tensors, wanted, "x")
+  assert str(error.value).splitlines()[1:] == [
+    f"  {one} and {other} are the same"
+  ]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.complex64, np.bool_])
+def test_what_are_no_floats_is_listed(dtype):
+  wanted, tensors = bert_tensors()
+  key = "embeddings.LayerNorm.bias"
+  tensors[key] = tensors[key].astype(dtype)
+  with pytest.raises(
+    ValueError, match=rf"{key} is {np.dtype(dtype)}, expected floats"
+  ):
+    weight_tables.to_ours(weight_tables.BERT, tensors, wanted, "x")

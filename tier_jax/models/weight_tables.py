@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import numpy as np
 
 from tier_jax.models import positions
@@ -44,12 +45,29 @@ class Table:
     rows: what is mapped.
     ignored: regular expression of keys that are no part of the tower.
     prefix: what some files put before every key.
+    renamed: old endings of keys and what they are now.
   """
 
   rows: tuple[Row, ...]
   ignored: str = ""
   prefix: str = ""
+  renamed: tuple[tuple[str, str], ...] = ()
 
+  def short(self, key: str) -> str:
+    """Returns a file's key as the rows have it."""
+    key = key.removeprefix(self.prefix)
+    for old, new in self.renamed:
+      if key.endswith(old):
+        return key.removesuffix(old) + new
+    return key
+
+
+# Ours -> Hugging Face's hidden_act.
+ACTIVATIONS = {
+  "gelu": "gelu",
+  "gelu_tanh": "gelu_pytorch_tanh",
+  "relu": "relu",
+}
 
 # Each kind: theirs -> ours, ours -> theirs.
 KINDS = {
@@ -91,10 +109,15 @@ def to_ours(
     name: of the weights, for the error.
 
   Raises:
-    ValueError: lists every key that is unknown, missing or of another shape.
+    ValueError: lists every key that is unknown, missing, there twice or of
+      another shape or type.
   """
-  by_key = {key.removeprefix(table.prefix): key for key in tensors}
-  found, used, problems = {}, set(), []
+  by_key, problems = {}, []
+  for key in tensors:
+    first = by_key.setdefault(table.short(key), key)
+    if first != key:
+      problems.append(f"{first} and {key} are the same")
+  found, used = {}, set()
   for path, shape in wanted.items():
     row, layer = _find(table, path)
     if row is None:
@@ -105,7 +128,11 @@ def to_ours(
       problems.append(f"nothing for {path}: no key {short}")
       continue
     used.add(short)
-    value = np.asarray(tensors[by_key[short]], np.float32)
+    value = np.asarray(tensors[by_key[short]])
+    if not jnp.issubdtype(value.dtype, jnp.floating):  # knows bfloat16
+      problems.append(f"{path}: {short} is {value.dtype}, expected floats")
+      continue
+    value = value.astype(np.float32)
     try:
       if row.part != (0, 1):
         value = np.split(value, row.part[1])[row.part[0]]
@@ -223,6 +250,11 @@ BERT = Table(
   ),
   ignored=r"pooler\..*|cls\..*|cls_projection_head\..*|.*position_ids",
   prefix="bert.",
+  # As TensorFlow called them; bert-base-uncased still does.
+  renamed=(
+    ("LayerNorm.gamma", "LayerNorm.weight"),
+    ("LayerNorm.beta", "LayerNorm.bias"),
+  ),
 )
 
 
