@@ -63,7 +63,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "num_workers": 0,
   }
   config.augment = {
-    "min_area": 0.08,  # the default of the authors' library, see method
+    # The default of the authors' library. Theirs is a share of the image, ours
+    # of the largest crop of the ratio.
+    "min_area": 0.08,
     "max_area": 1.0,
     "min_ratio": 0.9,
     "max_ratio": 1.0,
@@ -80,6 +82,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       "image_size": 224,
       "width": 64,
       "stage_sizes": (3, 4, 6, 3),
+      "freeze_batch_stats": False,
     },
     "text": {
       "vocab_size": 30522,

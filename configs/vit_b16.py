@@ -1,7 +1,10 @@
 """An ImageNet ViT-B/16 and CXR-BERT on MIMIC-CXR: the flagship.
 
-`:smoke` shrinks it to seconds on a CPU, on whatever data_dir holds.
+Every field is named, so that each can be a flag. `:smoke` shrinks it to seconds
+on a CPU, on whatever data_dir holds.
 """
+
+import math
 
 import ml_collections
 
@@ -60,17 +63,56 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "num_threads": 16,
     "num_workers": 0,
   }
-  config.augment = {"min_area": 0.6, "max_area": 1.0}
+  config.augment = {
+    "min_area": 0.6,
+    "max_area": 1.0,
+    "min_ratio": 0.9,
+    "max_ratio": 1.0,
+    "degrees": 10.0,
+    "shift": 0.05,
+    "scale": 0.05,
+    "brightness": 0.2,
+    "contrast": 0.2,
+  }
   config.model = {
     "embed_dim": 128,
+    "init_logit_scale": math.log(1 / 0.07),
+    "init_logit_bias": 0.0,
+    "merge_wordpieces": False,
+    # Parts and sizes are read from the weights where init names some.
     "image": {
+      "tower": "vit",
       "variant": "B",
       "image_size": 224,
       "patch_size": 16,
       "pooling": "mean",
       "dtype": "bfloat16",
+      "width": 0,  # the variant's, as the next three
+      "depth": 0,
+      "num_heads": 0,
+      "mlp_dim": 0,
+      "class_token": False,
+      "num_registers": 0,
+      "layer_scale": False,
+      "activation": "gelu",
+      "layer_norm_eps": 1e-6,
+      "mean": (0.485, 0.456, 0.406),
+      "std": (0.229, 0.224, 0.225),
     },
-    "text": {"dropout_rate": 0.1, "dtype": "bfloat16"},
+    "text": {
+      "dropout_rate": 0.1,
+      "attention_dropout_rate": 0.0,
+      "dtype": "bfloat16",
+      "vocab_size": 30522,
+      "hidden_size": 768,
+      "num_hidden_layers": 12,
+      "num_attention_heads": 12,
+      "intermediate_size": 3072,
+      "max_position_embeddings": 512,
+      "type_vocab_size": 2,
+      "layer_norm_eps": 1e-12,
+      "activation": "gelu",
+    },
   }
   # Hub names or local directories of safetensors; launch/convert_weights.py
   # makes these of older files. The ViT's own mean and std go with it.
@@ -87,15 +129,30 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "image_image_weight": 0.0,
     "local_weight": 0.0,
     "positives": "pair",
+    "ring": False,
+    "local_attention_temperature": 0.25,
+    "local_token_temperature": 0.2,
+    "local_logit_temperature": 0.1,
+    "local_chunk_size": 8,
     "token_entropy_weight": 0.2,
     "patch_entropy_weight": 0.1,
     "penalty_temperature": 1.0,
+    "reduction": "per_report",
+    "normalize_entropy": False,
+    "mask_special_tokens": True,
+    "mask_padding": True,
+    "eps_after_softmax": 0.0,
     "compat": "none",
   }
   config.optim = {
+    "optimizer": "adamw",
+    "schedule": "cosine",
     "learning_rate": 1e-4,
     "warmup_steps": 1000,
     "weight_decay": 0.05,
+    "b1": 0.9,
+    "b2": 0.999,
+    "eps": 1e-8,
     "clip_norm": 1.0,
     "frozen": (),
     "layer_decay": 1.0,

@@ -146,3 +146,15 @@ def test_missing_key_is_named():
 def test_numbers_that_would_fail_late_are_refused_early(change, words):
   with pytest.raises(ValueError, match=words):
     config_lib.build(smoke(**change))
+
+
+@pytest.mark.parametrize("page", ["README.md", "configs/README.md"])
+def test_flags_of_the_pages_are_keys_of_the_flagship(page):
+  text = (CONFIGS.parent / page).read_text("utf-8")
+  names = re.findall(r"--config\.([a-z_.]+[a-z])=", text)
+  assert names
+  for name in names:
+    values = load("vit_b16")
+    for part in name.split("."):
+      assert part in values, f"{page} has --config.{name}"
+      values = values[part]
