@@ -15,7 +15,7 @@ from tier_jax.losses import contrastive, entropy, local, ring, statistics
 POSITIVES = {
   "pair": (),
   "study": ("study_hash",),
-  "text": ("study_hash", "text_hash"),
+  "text": ("text_hash",),
 }
 
 # What the released code does.
@@ -42,9 +42,10 @@ class LossConfig:
       of each image; in training only.
     local_weight: of `local.local_contrastive`, all patches with all tokens.
     positives: who is no negative of an image besides its own text: "pair" no
-      one, "study" the texts of other images of its study, "text" those and
-      every text that says the same, see `texts.normalise`. Likewise for texts,
-      and for images among themselves.
+      one, "study" the texts of other images of its study, "text" every text
+      that says the same, see `texts.normalise`. Likewise for texts, and for
+      images among themselves. Where every image of a study has the same text,
+      "text" takes in "study".
     ring: compute InfoNCE, SigLIP and the image-image loss by `ring`: for
       batches whose (B, B) logits do not fit. The numbers are the same but for
       rounding. There is no such form of the local loss.
