@@ -85,8 +85,8 @@ def local_logits(
   Source: Huang et al., "GLoRIA: A multimodal global-local representation
     learning framework", ICCV 2021, with departures: vectors are of unit
     length before the attention, which GLoRIA's are not; one softmax, over
-    patches, where GLoRIA's code takes one over tokens first; special tokens do
-    not count.
+    patches, where GLoRIA's code takes one over tokens first; `token_mask`
+    says what counts.
   """
   if (
     patch_embeds.ndim != 3
