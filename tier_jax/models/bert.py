@@ -6,6 +6,7 @@ pooler is left out.
 """
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -34,6 +35,7 @@ class BertConfig:
     dropout_rate: of hidden states, while training.
     attention_dropout_rate: of the attention's weights, while training.
     dtype: of the activations; parameters and norms stay float32.
+    remat, scan_layers: as in `vit.ViTConfig`.
   """
 
   vocab_size: int = 30522
@@ -48,6 +50,8 @@ class BertConfig:
   dropout_rate: float = 0.0
   attention_dropout_rate: float = 0.0
   dtype: str = "float32"
+  remat: str = "none"
+  scan_layers: bool = False
 
   def __post_init__(self):
     if self.vocab_size < 0:
@@ -76,6 +80,7 @@ class BertConfig:
         )
     layers.check_activation("text", self.activation)
     layers.check_dtype("text", self.dtype)
+    layers.check_remat("text", self.remat)
 
 
 class Bert(nn.Module):
@@ -109,11 +114,11 @@ class Bert(nn.Module):
       return nn.Embed(
         count,
         config.hidden_size,
-        dtype=dtype,
         embedding_init=nn.initializers.normal(0.02),
         name=name,
       )
 
+    # Cast after the look-up: before it, whole tables would be cast each step.
     x = embed(config.vocab_size, "word_embeddings")(input_ids)  # (B, T, W)
     x += embed(config.max_position_embeddings, "position_embeddings")(
       jnp.arange(length)
@@ -121,28 +126,46 @@ class Bert(nn.Module):
     x += embed(config.type_vocab_size, "token_type_embeddings")(
       jnp.zeros((), jnp.int32)
     )
+    x = x.astype(dtype)
     x = nn.LayerNorm(
       config.layer_norm_eps, dtype=dtype, name="norm_embeddings"
     )(x)
     x = nn.Dropout(config.dropout_rate)(x, deterministic=deterministic)
     mask = attention_mask.astype(bool)[:, None, None, :]  # (B, 1, 1, T)
-    for i in range(config.num_hidden_layers):
-      x = Block(config, name=f"layer_{i}")(x, mask, deterministic)
-    return x
+    rngs = None
+    if not deterministic and (
+      config.dropout_rate or config.attention_dropout_rate
+    ):
+      rngs = jax.random.split(
+        self.make_rng("dropout"), config.num_hidden_layers
+      )
+    return layers.run_blocks(
+      self,
+      functools.partial(Block, config),
+      [f"layer_{i}" for i in range(config.num_hidden_layers)],
+      x,
+      mask,
+      rngs=rngs,
+      remat=config.remat,
+      scan=config.scan_layers,
+    )
 
 
 class Block(nn.Module):
-  """Post-norm Transformer block."""
+  """Post-norm Transformer block; with an rng key it drops out."""
 
   config: BertConfig
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, mask: jax.Array, deterministic: bool
+    self, x: jax.Array, rng: jax.Array | None, mask: jax.Array
   ) -> jax.Array:
     config = self.config
     dtype = jnp.dtype(config.dtype)
-    drop = nn.Dropout(config.dropout_rate, deterministic=deterministic)
+    rngs = [None] * 3 if rng is None else jax.random.split(rng, 3)
+
+    def drop(y, rate, i):
+      return nn.Dropout(rate, deterministic=rng is None)(y, rng=rngs[i])
 
     def dense(features, name):
       return nn.Dense(
@@ -162,20 +185,20 @@ class Block(nn.Module):
       heads(dense(config.hidden_size, name)(x))
       for name in ("query", "key", "value")
     )
-    if config.attention_dropout_rate and not deterministic:
+    if config.attention_dropout_rate and rng is not None:
       # Written out: the fused form has no dropout.
       logits = jnp.einsum("bthd,bshd->bhts", query, key).astype(jnp.float32)
       logits = jnp.where(mask, logits / query.shape[-1] ** 0.5, _LOWEST)
-      weights = nn.Dropout(config.attention_dropout_rate, deterministic=False)(
-        nn.softmax(logits).astype(dtype)
-      )
+      weights = nn.softmax(logits).astype(dtype)
+      weights = drop(weights, config.attention_dropout_rate, 0)
       y = jnp.einsum("bhts,bshd->bthd", weights, value)
     else:
       y = jax.nn.dot_product_attention(query, key, value, mask=mask)
     y = dense(config.hidden_size, "attention_out")(y.reshape(x.shape))
-    x = norm("norm_attention")(x + drop(y))
+    y = drop(y, config.dropout_rate, 1)
+    x = norm("norm_attention")(x + y)
 
     y = dense(config.intermediate_size, "mlp_in")(x)
     y = layers.activate(y, config.activation)
     y = dense(config.hidden_size, "mlp_out")(y)
-    return norm("norm_mlp")(x + drop(y))
+    return norm("norm_mlp")(x + drop(y, config.dropout_rate, 2))

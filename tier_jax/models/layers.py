@@ -1,5 +1,8 @@
 """What every tower shares."""
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.linen as nn
 import flax.struct
 import jax
@@ -7,6 +10,14 @@ import jax.numpy as jnp
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "relu")
 DTYPES = ("float32", "bfloat16")
+
+# What a block keeps for its backward pass; the rest is computed again.
+REMAT_POLICIES = {
+  "none": jax.checkpoint_policies.everything_saveable,
+  # The products with parameters, but none of the attention's (T, T).
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 @flax.struct.dataclass
@@ -96,6 +107,59 @@ class ProjectionHead(nn.Module):
     return nn.Dense(self.dim, dtype=dtype, name="out", dot_general=dot_2d)(x)
 
 
+def run_blocks(
+  tower: nn.Module,
+  make_block: Callable[..., nn.Module],
+  names: list[str],
+  x: Any,
+  *shared: Any,
+  rngs: jax.Array | None = None,
+  remat: str = "none",
+  scan: bool = False,
+) -> jax.Array:
+  """Returns x after a row of equal blocks, called as block(x, rng, *shared).
+
+  Parameters, values and dropout are the same in every setting; scanned, they
+  are stacked for the length of the pass.
+
+  Args:
+    tower: whose submodules the blocks are.
+    make_block: the module of one, with its `name` or `parent` as argument.
+    names: of the blocks, in order.
+    x: (B, T, W).
+    shared: arrays that every block gets.
+    rngs: (len(names),) random keys, or None.
+    remat: a key of `REMAT_POLICIES`.
+    scan: compile one block, and run it in a loop.
+  """
+  policy = REMAT_POLICIES[remat]
+  if not scan or tower.is_initializing():
+    for i, name in enumerate(names):
+      block = make_block(name=name)
+      rng = None if rngs is None else rngs[i]
+      if remat == "none" or tower.is_initializing():
+        x = block(x, rng, *shared)
+      else:
+        x = nn.remat(type(block).__call__, policy=policy)(
+          block, x, rng, *shared
+        )
+    return x
+
+  block = make_block(parent=None)
+
+  def body(x, layer):
+    params, rng = layer
+    return block.apply({"params": params}, x, rng, *shared), None
+
+  if remat != "none":
+    # A loop needs no guard against merging the two computations.
+    body = jax.checkpoint(body, policy=policy, prevent_cse=False)
+  params = [tower.variables["params"][name] for name in names]
+  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+  x, _ = jax.lax.scan(body, x, (stacked, rngs))
+  return x
+
+
 def check_activation(tower: str, value: str) -> None:
   """Raises ValueError unless `value` is one of `ACTIVATIONS`."""
   if value not in ACTIVATIONS:
@@ -108,3 +172,11 @@ def check_dtype(tower: str, value: str) -> None:
   """Raises ValueError unless `value` is one of `DTYPES`."""
   if value not in DTYPES:
     raise ValueError(f"{tower}.dtype is {value!r}, expected one of {DTYPES}")
+
+
+def check_remat(tower: str, value: str) -> None:
+  """Raises ValueError unless `value` is a key of `REMAT_POLICIES`."""
+  if value not in REMAT_POLICIES:
+    raise ValueError(
+      f"{tower}.remat is {value!r}, expected one of {tuple(REMAT_POLICIES)}"
+    )

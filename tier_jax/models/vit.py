@@ -8,6 +8,7 @@ Zhai et al., "Scaling vision transformers", 2022, as SigLIP has it.
 """
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -48,6 +49,10 @@ class ViTConfig:
     layer_norm_eps: 1e-6 as in the paper's code; Hugging Face ViT has 1e-12.
     mean, std: of the pixels in [0, 1]; what the weights were trained with.
     dtype: of the activations; parameters and norms stay float32.
+    remat: what a block computes again in the backward pass: "none" nothing,
+      "dots" all but its products with parameters, "full" everything.
+    scan_layers: compile one block and loop over it; with `remat` it takes the
+      least memory, and compiles fastest.
     tower: tells the towers' configs apart; "vit" here.
   """
 
@@ -67,6 +72,8 @@ class ViTConfig:
   mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
   std: tuple[float, float, float] = (0.229, 0.224, 0.225)
   dtype: str = "float32"
+  remat: str = "none"
+  scan_layers: bool = False
   tower: str = "vit"
 
   def __post_init__(self):
@@ -118,6 +125,7 @@ class ViTConfig:
       )
     layers.check_activation("image", self.activation)
     layers.check_dtype("image", self.dtype)
+    layers.check_remat("image", self.remat)
     object.__setattr__(self, "mean", tuple(self.mean))
     object.__setattr__(self, "std", tuple(self.std))
 
@@ -169,8 +177,14 @@ class ViT(nn.Module):
       x = jnp.concatenate(
         [x[:, :-num_patches], registers, x[:, -num_patches:]], axis=1
       )
-    for i in range(config.depth):
-      x = Block(config, name=f"block_{i}")(x)
+    x = layers.run_blocks(
+      self,
+      functools.partial(Block, config),
+      [f"block_{i}" for i in range(config.depth)],
+      x,
+      remat=config.remat,
+      scan=config.scan_layers,
+    )
     x = nn.LayerNorm(config.layer_norm_eps, dtype=dtype, name="norm")(x)
     patches = x[:, -num_patches:]
     if config.pooling == "mean":
@@ -197,7 +211,8 @@ class Block(nn.Module):
   config: ViTConfig
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, rng: None = None) -> jax.Array:
+    del rng  # nothing here is random
     config = self.config
     dtype = jnp.dtype(config.dtype)
 
