@@ -1,5 +1,7 @@
 """What goes into a record comes out of it."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,25 @@ def test_round_trip(change):
   for (_, mask), (_, expected) in zip(got.masks, record.masks, strict=True):
     assert mask.dtype == np.bool_
     np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize(
+  "change", [{}, {"labels": {}, "boxes": (), "masks": ()}]
+)
+def test_tfds_reads_the_same(change):
+  data = records.encode(example(**change))
+  record = records.decode(data)
+  features: Any = records.FEATURES
+  want = features.deserialize_example_np(data)
+  np.testing.assert_array_equal(want["image"][..., 0], record.image)
+  for name in ("image_id", "study_id", "view", "findings", "age_band"):
+    assert want[name].decode() == getattr(record, name)
+  assert list(want["label_values"]) == list(record.labels.values())
+  assert [n.decode() for n in want["label_names"]] == list(record.labels)
+  boxes = np.reshape([box for _, box in record.boxes], (-1, 4))
+  np.testing.assert_array_equal(want["boxes"], boxes)
+  for mask, (_, got) in zip(want["masks"], record.masks, strict=True):
+    np.testing.assert_array_equal(mask[..., 0] > 0, got)
 
 
 def test_equal_records_have_equal_bytes_whatever_the_label_order():
