@@ -28,11 +28,18 @@ def shapes(config):
   )["params"]
 
 
+def load(directory, shapes):
+  """Returns the text tower's parameters, filled from files."""
+  init = pretrained.InitConfig(text=str(directory))
+  params, _ = pretrained.load(init, {"text_tower": shapes}, {})
+  return params["text_tower"]
+
+
 def test_hidden_states_equal_hugging_face_layer_by_layer(directory):
   base = bert.BertConfig()
   config = pretrained.text_config(str(directory), base)
   assert config.hidden_size == 32
-  params = pretrained.load_text(str(directory), shapes(config))
+  params = load(directory, shapes(config))
   stored = np.load(reference.PATH)
   for depth in range(config.num_hidden_layers + 1):
     part = bert.BertConfig(
@@ -58,8 +65,8 @@ def test_prefixed_keys_and_heads_are_understood(directory, tmp_path):
   tensors["bert.embeddings.position_ids"] = np.arange(16)[None]
   safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
   config = pretrained.text_config(str(directory), bert.BertConfig())
-  want = pretrained.load_text(str(directory), shapes(config))
-  got = pretrained.load_text(str(tmp_path), shapes(config))
+  want = load(directory, shapes(config))
+  got = load(tmp_path, shapes(config))
   jax.tree.map(np.testing.assert_array_equal, got, want)
 
 
@@ -72,7 +79,7 @@ def test_all_differences_are_listed_at_once(directory, tmp_path):
   safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
   config = pretrained.text_config(str(directory), bert.BertConfig())
   with pytest.raises(ValueError) as error:
-    pretrained.load_text(str(tmp_path), shapes(config))
+    load(tmp_path, shapes(config))
   for words in (
     "nothing for layer_1/mlp_out/bias",
     "word_embeddings/embedding is (61, 32), expected (60, 32)",
@@ -84,7 +91,7 @@ def test_all_differences_are_listed_at_once(directory, tmp_path):
 
 def test_missing_weights_are_named(tmp_path):
   with pytest.raises(ValueError, match="holds no model.safetensors"):
-    pretrained.load_text(str(tmp_path), {})
+    load(tmp_path, {})
   with pytest.raises(ValueError, match="init.text"):
     pretrained.text_config(str(tmp_path), bert.BertConfig())
 
@@ -171,4 +178,4 @@ def test_truncated_weights_are_named(directory, tmp_path):
   whole = (directory / "model.safetensors").read_bytes()
   (tmp_path / "model.safetensors").write_bytes(whole[: len(whole) // 2])
   with pytest.raises(ValueError, match=r"model.safetensors cannot be read"):
-    pretrained.load_text(str(tmp_path), {})
+    load(tmp_path, {})

@@ -17,7 +17,7 @@ def test_every_stage_equals_onnxruntime(tmp_path):
     str(tmp_path),
     vit.ViTConfig(dinov2_onnx.SIZE, 14, "B", class_token=True, pooling="class"),
   )
-  params = pretrained.load_image(str(tmp_path), vit_test.shapes(config))
+  params = vit_test.load(tmp_path, vit_test.shapes(config))
   seen, features = vit_test.stages(config, params, dinov2_onnx.image())
   last = np.concatenate([features.pooled[:, None], features.patches], axis=1)
   stored = np.load(dinov2_onnx.PATH)["stages"]

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.models import bert_test
 from tests.models import minilm_reference as reference
 from tier_jax.data import tokenizer
 from tier_jax.models import bert, pretrained
@@ -34,7 +35,7 @@ def test_every_layer_equals_pytorch(stored):
   inputs = stored["input_ids"], stored["attention_mask"]
   model = bert.Bert(config)
   shapes = jax.eval_shape(model.init, jax.random.key(0), *inputs)
-  params = pretrained.load_text(str(DIRECTORY), shapes["params"])
+  params = bert_test.load(DIRECTORY, shapes["params"])
   apply = functools.partial(model.apply, capture_intermediates=True)
   _, kept = jax.jit(apply)({"params": params}, *inputs)
   real = stored["attention_mask"].astype(bool)

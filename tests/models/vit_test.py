@@ -193,6 +193,13 @@ def shapes(config):
   )["params"]
 
 
+def load(directory, shapes):
+  """Returns the image tower's parameters, filled from files."""
+  init = pretrained.InitConfig(image=str(directory))
+  params, _ = pretrained.load(init, {"image_tower": shapes}, {})
+  return params["image_tower"]
+
+
 @pytest.mark.parametrize("size", [vit_reference.SIZE, vit_reference.LARGER])
 @pytest.mark.parametrize("kind", vit_reference.CONFIGS)
 def test_every_stage_equals_hugging_face(kind, size, tmp_path):
@@ -210,7 +217,7 @@ def test_every_stage_equals_hugging_face(kind, size, tmp_path):
   )
   assert config.width == vit_reference.WIDTH
   np.testing.assert_allclose(config.mean, vit_reference.MEAN)
-  params = pretrained.load_image(str(tmp_path), shapes(config))
+  params = load(tmp_path, shapes(config))
   image = vit_reference.image()[:, :size, :size]
   seen, features = stages(config, params, image)
   stored = np.load(vit_reference.PATH)

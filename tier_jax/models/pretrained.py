@@ -5,19 +5,19 @@ layouts translate stands in `weight_tables.py`.
 """
 
 import dataclasses
-import json
+import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import logging
 from flax import traverse_util
 
 from tier_jax.models import (
   bert,
   dual_encoder,
+  resnet,
   vit,
   weight_files,
   weight_tables,
@@ -50,12 +50,12 @@ def resolve(
     ValueError: if there are no such weights or no tower of ours fits them.
   """
   image, text = model.image, model.text
-  if init.image and isinstance(image, vit.ViTConfig):
+  if isinstance(image, resnet.ResNetConfig):
+    # A lone file of a ResNet says nothing but its weights.
+    if init.image and not Path(init.image).is_file():
+      image = resnet_config(init.image, image)
+  elif init.image:
     image = image_config(init.image, image)
-  elif init.image and not Path(init.image).is_file():
-    # A ResNet's sizes stand in no file; a lone one says nothing at all.
-    mean, std = _read_pixel_statistics(init.image, image)
-    image = dataclasses.replace(image, mean=mean, std=std)
   if init.text:
     text = text_config(init.text, text)
   return dataclasses.replace(model, image=image, text=text)
@@ -76,18 +76,19 @@ def load(
   # One dict for both: batch statistics have names of their own.
   wanted = _shapes({**_flat(params), **_flat(batch_stats)})
   found = {}
-  if init.image and "image_tower" in batch_stats:
-    found |= _fill(
-      weight_tables.RESNET50, init.image, "init.image", wanted, "image_tower"
-    )
-  elif init.image:
-    tower = load_image(init.image, params["image_tower"])
-    found |= _flat({"image_tower": tower})
+  # A tower and its head lie in the same file, and it is large.
+  read = functools.cache(weight_files.read)
+  if init.image:
+    table = weight_tables.RESNET50
+    if "image_tower" not in batch_stats:
+      table = _IMAGE_FAMILIES[_read_image_config(init.image)[0]][1]
+    tensors = read(init.image, "init.image")
+    found |= _fill(table, tensors, init.image, wanted, "image_tower")
   if init.text:
-    tower = load_text(init.text, params["text_tower"])
-    found |= _flat({"text_tower": tower})
+    tensors = read(init.text, "init.text")
+    found |= _fill(weight_tables.BERT, tensors, init.text, wanted, "text_tower")
   if init.heads:
-    found |= _load_heads(init, wanted)
+    found |= _load_heads(init, wanted, read)
 
   def part(tree):
     paths = [path for path in _flat(tree) if path in found]
@@ -98,14 +99,14 @@ def load(
   return part(params), part(batch_stats)
 
 
-def _load_heads(init, wanted) -> dict[str, Any]:
+def _load_heads(init, wanted, read) -> dict[str, Any]:
   if init.heads != "pretrained":
     paths = [path for path in wanted if "_tower/" not in path]
     return weight_tables.to_ours(
       weight_tables.Table(
         tuple(weight_tables.Row(path, path) for path in paths)
       ),
-      weight_files.read(init.heads, "init.heads"),
+      read(init.heads, "init.heads"),
       {path: wanted[path] for path in paths},
       init.heads,
     )
@@ -115,10 +116,9 @@ def _load_heads(init, wanted) -> dict[str, Any]:
     ("text", init.text, "text_head", weight_tables.CXR_BERT_HEAD),
   ):
     stem = table.rows[0].theirs.split(".")[0] + "."
-    if name and any(
-      key.startswith(stem) for key in weight_files.read(name, f"init.{field}")
-    ):
-      found |= _fill(table, name, f"init.{field}", wanted, part)
+    tensors = read(name, f"init.{field}") if name else {}
+    if any(key.startswith(stem) for key in tensors):
+      found |= _fill(table, tensors, name, wanted, part)
   if not found:
     raise ValueError(
       "init.heads is 'pretrained', but neither init.image "
@@ -128,11 +128,11 @@ def _load_heads(init, wanted) -> dict[str, Any]:
   return found
 
 
-def _fill(table, name, field, wanted, part) -> dict[str, Any]:
+def _fill(table, tensors, name, wanted, part) -> dict[str, Any]:
   """Returns the parameters of a part of the dual encoder, by path."""
   found = weight_tables.to_ours(
     table,
-    weight_files.read(name, field),
+    tensors,
     {
       path.removeprefix(part + "/"): shape
       for path, shape in wanted.items()
@@ -145,18 +145,8 @@ def _fill(table, name, field, wanted, part) -> dict[str, Any]:
 
 def _read_config(name, field) -> dict[str, Any]:
   """What stands in config.json; code that it names is not run."""
-  import transformers  # a run from scratch starts without it
-
-  try:
-    values, _ = transformers.PreTrainedConfig.get_config_dict(
-      name, local_files_only=Path(name).is_dir()
-    )
-  except (OSError, ValueError) as error:
-    raise ValueError(
-      f"{field} {name!r} is neither a local directory nor a hub name that "
-      f"loads: {str(error).splitlines()[0]}"
-    ) from error
-  if not values:
+  values = weight_files.read_json(name, "config.json", field)
+  if values is None:
     raise ValueError(f"{field} {name!r} holds no config.json")
   return values
 
@@ -167,9 +157,16 @@ def _complete(kind, values, field, name) -> Any:
   import transformers
 
   try:
-    return getattr(transformers, kind).from_dict(values)
+    loaded = getattr(transformers, kind).from_dict(values)
+    if not 0 < loaded.layer_norm_eps < 1:
+      raise ValueError(
+        f"layer_norm_eps is {loaded.layer_norm_eps}, expected 0 < eps < 1"
+      )
+    return loaded
   except (
     huggingface_hub.errors.StrictDataclassError,
+    AttributeError,
+    LookupError,
     TypeError,
     ValueError,
   ) as error:
@@ -198,9 +195,7 @@ _IMAGE_FAMILIES = {
   "siglip_vision_model": ("SiglipVisionConfig", weight_tables.SIGLIP),
 }
 _ACTIVATIONS = {
-  "gelu": "gelu",
-  "gelu_pytorch_tanh": "gelu_tanh",
-  "relu": "relu",
+  theirs: ours for ours, theirs in weight_tables.ACTIVATIONS.items()
 }
 
 
@@ -272,36 +267,18 @@ def image_config(name: str, base: vit.ViTConfig) -> vit.ViTConfig:
   )
 
 
-def load_image(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the parameters of a ViT, float32, from Hugging Face weights.
-
-  Positions are resized where the weights are of another image size.
-
-  Args:
-    name: local directory or hub name; its safetensors are read.
-    params: tree of arrays or shapes of the tower that shall be filled.
-
-  Raises:
-    ValueError: if a file is missing, or lists every key that is unknown,
-      missing or of another shape.
-  """
-  kind, _ = _read_image_config(name)
-  found = weight_tables.to_ours(
-    _IMAGE_FAMILIES[kind][1],
-    weight_files.read(name, "init.image"),
-    _shapes(_flat(params)),
-    name,
-  )
-  return traverse_util.unflatten_dict(found, sep="/")
-
-
 def _read_image_config(name) -> tuple[str, Any]:
   """The family, and its config.json with the defaults filled in."""
   values = _read_config(name, "init.image")
   kind = values.get("model_type")
   if kind == "siglip":
-    kind, values = "siglip_vision_model", values.get("vision_config") or {}
-  if kind not in _IMAGE_FAMILIES:
+    kind, values = "siglip_vision_model", values.get("vision_config", {})
+    if not isinstance(values, dict):
+      raise ValueError(
+        f"init.image {name!r}: vision_config of its config.json is {values!r}, "
+        "expected a dict"
+      )
+  if not isinstance(kind, str) or kind not in _IMAGE_FAMILIES:
     raise ValueError(
       f"init.image {name!r} has model_type {kind!r}, expected one of "
       f"{', '.join((*_IMAGE_FAMILIES, 'siglip'))}"
@@ -309,22 +286,60 @@ def _read_image_config(name) -> tuple[str, Any]:
   return kind, _complete(_IMAGE_FAMILIES[kind][0], values, "init.image", name)
 
 
+def resnet_config(name: str, base: resnet.ResNetConfig) -> resnet.ResNetConfig:
+  """Returns `base` with the pixel statistics and sizes of a ResNet's weights.
+
+  Only an export of ours has a config.json that tells the sizes; what else may
+  have that name is left alone.
+
+  Args:
+    name: local directory or hub name.
+    base: gives what no file tells.
+
+  Raises:
+    ValueError: if a file is broken or a value is of another type.
+  """
+  values = weight_files.read_json(name, "config.json", "init.image") or {}
+  mean, std = _read_pixel_statistics(name, base)
+  base = dataclasses.replace(base, mean=mean, std=std)
+  if values.get("model_type") != "biovil_resnet50":
+    return base
+  width, stage_sizes = values.get("width"), values.get("stage_sizes")
+  if not isinstance(stage_sizes, list) or any(
+    type(size) is not int for size in (width, *stage_sizes)
+  ):
+    raise ValueError(
+      f"init.image {name!r}: its config.json has width {width!r} and "
+      f"stage_sizes {stage_sizes!r}, expected a number and a list of numbers"
+    )
+  return dataclasses.replace(base, width=width, stage_sizes=tuple(stage_sizes))
+
+
 def _read_pixel_statistics(name, base):
   """Mean and std of pixels in [0, 1] that the weights were trained with."""
-  values = {}
+  values: Any = None
+  file = ""
   for file in ("preprocessor_config.json", "processor_config.json"):
-    path = weight_files.find(name, file, "init.image")
-    if path:
-      try:
-        values = json.loads(path.read_text("utf-8"))
-        # Newer files nest it.
-        values = dict(values.get("image_processor", values))
-      except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
-          f"init.image {name!r}: its {file} cannot be read: {error}"
-        ) from error
+    values = weight_files.read_json(name, file, "init.image")
+    if values is not None:
       break
+  values = values or {}
+
+  def check(field, holds, expected):
+    if not holds:
+      raise ValueError(
+        f"init.image {name!r}: {field} of its {file} is {values[field]!r}, "
+        f"expected {expected}"
+      )
+
+  if "image_processor" in values:  # newer files nest it
+    nested = values["image_processor"]
+    check("image_processor", isinstance(nested, dict), "a dict")
+    values = nested
+  for field in ("do_rescale", "do_normalize"):
+    check(field, type(values.get(field, True)) is bool, "true or false")
   factor = values.get("rescale_factor", 1 / 255)
+  check("rescale_factor", type(factor) in (int, float), "a number")
   if not values.get("do_rescale", True) or not math.isclose(
     factor, 1 / 255, rel_tol=1e-6
   ):
@@ -334,18 +349,28 @@ def _read_pixel_statistics(name, base):
     )
   if not values.get("do_normalize", True):
     return (0.0,) * 3, (1.0,) * 3
-  if "image_mean" not in values or "image_std" not in values:
-    logging.warning(
-      "%s names no image_mean and image_std: model.image.mean %s and std %s",
-      name,
-      base.mean,
-      base.std,
+  statistics = []
+  for field, lowest in (("image_mean", "0 <="), ("image_std", "0 <")):
+    value = values.get(field)
+    if value is None:
+      logging.warning(
+        "%s names no %s: model.image.mean %s and std %s stay",
+        name,
+        field,
+        base.mean,
+        base.std,
+      )
+      return base.mean, base.std
+    items = value if isinstance(value, list) else [value]
+    check(
+      field,
+      len(items) in (1, 3)
+      and all(type(item) in (int, float) and 0 <= item <= 1 for item in items)
+      and (field == "image_mean" or all(items)),
+      f"one or three numbers, {lowest} number <= 1",
     )
-    return base.mean, base.std
-  return tuple(
-    tuple(np.broadcast_to(values[key], 3).astype(float).tolist())
-    for key in ("image_mean", "image_std")
-  )
+    statistics.append(tuple(map(float, items)) * (3 // len(items)))
+  return tuple(statistics)
 
 
 def text_config(name: str, base: bert.BertConfig) -> bert.BertConfig:
@@ -371,14 +396,15 @@ def text_config(name: str, base: bert.BertConfig) -> bert.BertConfig:
     "BertConfig", {**values, "model_type": "bert"}, "init.text", name
   )
   positions = values.get("position_embedding_type", "absolute")
-  if loaded.hidden_act != "gelu" or positions != "absolute":
+  if loaded.hidden_act not in _ACTIVATIONS or positions != "absolute":
     raise ValueError(
       f"init.text {name!r} has hidden_act {loaded.hidden_act!r} and "
-      f"position_embedding_type {positions!r}, expected 'gelu' and 'absolute'"
+      f"position_embedding_type {positions!r}, expected one of "
+      f"{', '.join(_ACTIVATIONS)} and 'absolute'"
     )
   return dataclasses.replace(
     base,
-    activation="gelu",
+    activation=_ACTIVATIONS[loaded.hidden_act],
     **{
       field: getattr(loaded, field)
       for field in (
@@ -393,21 +419,3 @@ def text_config(name: str, base: bert.BertConfig) -> bert.BertConfig:
       )
     },
   )
-
-
-def load_text(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the text tower's parameters, float32, from Hugging Face weights.
-
-  Args:
-    name: local directory or hub name; its safetensors are read.
-    params: tree of arrays or shapes of the tower that shall be filled.
-
-  Raises:
-    ValueError: if the file is missing, or lists every key that is unknown,
-      missing or of another shape.
-  """
-  tensors = weight_files.read(name, "init.text")
-  found = weight_tables.to_ours(
-    weight_tables.BERT, tensors, _shapes(_flat(params)), name
-  )
-  return traverse_util.unflatten_dict(found, sep="/")
