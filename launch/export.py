@@ -2,8 +2,8 @@
 
   python launch/export.py --workdir=runs/demo/tier --output_dir=runs/demo/export
 
-`image_tower` and `text_tower` load with transformers; heads.safetensors holds
-the two projection heads and the logits' scale and bias.
+`image_tower` and `text_tower` load with transformers (a ResNet does not);
+heads.safetensors holds the two projection heads and the logits' scale and bias.
 """
 
 import sys
@@ -22,6 +22,13 @@ _OUTPUT_DIR = flags.DEFINE_string(
 _STEP = flags.DEFINE_integer(
   "step", None, "Checkpoint to export; default: the newest."
 )
+_PARAMS = flags.DEFINE_enum(
+  "params",
+  None,
+  ["ema", "raw"],
+  "Moving average of the parameters, or themselves; default: the average, if "
+  "the training kept one.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -31,11 +38,14 @@ def main(argv: list[str]) -> None:
   metric_writer.log_plainly()
   workdir, output_dir = Path(_WORKDIR.value), Path(_OUTPUT_DIR.value)
   try:
-    model = inference.load(workdir, _STEP.value)
+    model = inference.load(workdir, _STEP.value, _PARAMS.value)
     export.write(model, output_dir, workdir)
   except ValueError as error:
     sys.exit(f"error: {error}")
-  print(f"exported step {model.step} to {output_dir}")
+  print(
+    f"exported step {model.step}, {model.params_kind} parameters, to "
+    f"{output_dir}"
+  )
 
 
 if __name__ == "__main__":

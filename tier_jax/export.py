@@ -1,12 +1,13 @@
 """A trained model as files that others load.
 
 The towers become Hugging Face directories, which transformers loads without
-code of ours; the heads lie beside them. What is written can be read back by
+code of ours; only for a ResNet it has no class, and that one's keys are
+BioViL's. The heads lie beside them. What is written can be read back by
 `init.image`, `init.text` and `init.heads`: the same parameters, bit for bit.
 """
 
 import json
-import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ from tier_jax.models import bert, resnet, weight_tables
 
 IMAGE, TEXT, HEADS = "image_tower", "text_tower", "heads.safetensors"
 _SCALARS = ("logit_scale", "logit_bias")
-_VIT_ACTIVATIONS = {"gelu_tanh": "gelu_pytorch_tanh"}  # Hugging Face's name
 
 
 def write(model: inference.Model, output_dir: Path, workdir: Path) -> None:
@@ -38,7 +38,8 @@ def write(model: inference.Model, output_dir: Path, workdir: Path) -> None:
 
   Raises:
     ValueError: before anything is written, if `output_dir` is there already,
-      or no Hugging Face model has the image tower's parts.
+      no Hugging Face model has the image tower's parts, or metrics.json is not
+      what `launch/eval.py` writes.
   """
   if output_dir.exists():
     raise ValueError(f"{output_dir} exists, expected a new directory")
@@ -58,37 +59,37 @@ def write(model: inference.Model, output_dir: Path, workdir: Path) -> None:
       if name.startswith(prefix + "/")
     }
 
-  # Renamed when all is written: what stands there is whole.
-  unfinished = output_dir.with_name(output_dir.name + ".part")
-  shutil.rmtree(unfinished, ignore_errors=True)
-  image_dir, text_dir = unfinished / IMAGE, unfinished / TEXT
-  for directory in (image_dir, text_dir):
-    directory.mkdir(parents=True)
-  _write_json(image_dir / "config.json", image_config)
-  _write_json(
-    image_dir / "preprocessor_config.json", _preprocessor(config.image)
-  )
-  _write_tensors(
-    image_dir / "model.safetensors",
-    weight_tables.to_theirs(table, part(IMAGE)),
-  )
-  _write_json(text_dir / "config.json", _bert_config(config.text))
-  _write_tensors(
-    text_dir / "model.safetensors",
-    weight_tables.to_theirs(weight_tables.BERT, part(TEXT)),
-  )
-  _write_tokenizer(text_dir, model.tokenize.to_json(), config.text)
-  _write_tensors(
-    unfinished / HEADS,
-    {
-      name: value
-      for name, value in flat.items()
-      if name.startswith(("image_head/", "text_head/")) or name in _SCALARS
-    },
-  )
+  image_tensors = weight_tables.to_theirs(table, part(IMAGE))
+  text_tensors = weight_tables.to_theirs(weight_tables.BERT, part(TEXT))
   card = _card(model, image_config, workdir)
-  (unfinished / "README.md").write_text(card, "utf-8")
-  unfinished.rename(output_dir)
+
+  # Renamed when all is written: what stands there is whole.
+  output_dir.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(
+    prefix=f".{output_dir.name}.", dir=output_dir.parent
+  ) as scratch:
+    unfinished = Path(scratch) / output_dir.name
+    image_dir, text_dir = unfinished / IMAGE, unfinished / TEXT
+    for directory in (image_dir, text_dir):
+      directory.mkdir(parents=True)
+    _write_json(image_dir / "config.json", image_config)
+    _write_json(
+      image_dir / "preprocessor_config.json", _preprocessor(config.image)
+    )
+    _write_tensors(image_dir / "model.safetensors", image_tensors)
+    _write_json(text_dir / "config.json", _bert_config(config.text))
+    _write_tensors(text_dir / "model.safetensors", text_tensors)
+    _write_tokenizer(text_dir, model.tokenize.to_json(), config.text)
+    _write_tensors(
+      unfinished / HEADS,
+      {
+        name: value
+        for name, value in flat.items()
+        if name.startswith(("image_head/", "text_head/")) or name in _SCALARS
+      },
+    )
+    (unfinished / "README.md").write_text(card, "utf-8")
+    unfinished.rename(output_dir)
 
 
 def _image_family(config) -> tuple[dict[str, Any], weight_tables.Table]:
@@ -109,7 +110,7 @@ def _image_family(config) -> tuple[dict[str, Any], weight_tables.Table]:
     "hidden_size": config.width,
     "num_hidden_layers": config.depth,
     "num_attention_heads": config.num_heads,
-    "hidden_act": _VIT_ACTIVATIONS.get(config.activation, config.activation),
+    "hidden_act": weight_tables.ACTIVATIONS[config.activation],
     "layer_norm_eps": config.layer_norm_eps,
     "dtype": "float32",
   }
@@ -177,7 +178,7 @@ def _bert_config(config: bert.BertConfig) -> dict[str, Any]:
     "max_position_embeddings": config.max_position_embeddings,
     "type_vocab_size": config.type_vocab_size,
     "layer_norm_eps": config.layer_norm_eps,
-    "hidden_act": config.activation,
+    "hidden_act": weight_tables.ACTIVATIONS[config.activation],
     "hidden_dropout_prob": config.dropout_rate,
     "attention_probs_dropout_prob": config.attention_dropout_rate,
     "dtype": "float32",
@@ -206,88 +207,158 @@ def _write_tokenizer(directory: Path, text: str, config: bert.BertConfig):
 def _card(model, image_config, workdir) -> str:
   """Returns the model card, made of the run's own record alone."""
   config: config_lib.Config = model.config
-  loss, train = config.loss, config.train
+  image, text, loss = config.model.image, config.model.text, config.loss
+  optim, train = config.optim, config.train
   weights = {
     name: value
     for name, value in sorted(vars(loss).items())
     if name.endswith("_weight") and value
   }
-  origin = {
-    "image tower": config.init.image,
-    "text tower": config.init.text,
-    "heads": config.init.heads,
+
+  def origin(value):
+    # A directory's name says what it was; the rest of its path is nobody's
+    # business.
+    return (Path(value).name or "weights without a name") if value else "random"
+
+  rows = {
+    "image tower": f"{image_config['model_type']}, {image.image_size} px",
+    "pixels": f"in [0, 1], less {_numbers(image.mean)}, "
+    f"divided by {_numbers(image.std)}",
+    "text tower": f"bert, {text.num_hidden_layers} layers of "
+    f"{text.hidden_size}",
+    "word-pieces": "of one word are averaged before projection"
+    if config.model.merge_wordpieces
+    else "are projected one by one",
+    "joint space": f"{config.model.embed_dim} dimensions",
+    "image tower started from": origin(config.init.image),
+    "text tower started from": origin(config.init.text),
+    "heads started from": origin(config.init.heads),
+    "trained on": ", ".join(config.data.datasets),
+    "steps, pairs a step": f"{model.step} of {train.num_steps}, "
+    f"{train.batch_size}",
+    "seed": config.seed,
+    "loss": ", ".join(f"{name} {value:g}" for name, value in weights.items()),
+    "positives": loss.positives,
+    "penalties": f"compat {loss.compat}, reduction {loss.reduction}, "
+    f"temperature {loss.penalty_temperature:g}, "
+    f"eps {loss.eps_after_softmax:g}, normalised {loss.normalize_entropy}",
+    "optimiser": f"{optim.optimizer}, learning rate {optim.learning_rate:g} "
+    f"({optim.schedule}, {optim.warmup_steps} steps of warm-up), "
+    f"weight decay {optim.weight_decay:g}, layer decay {optim.layer_decay:g}",
+    "frozen": ", ".join(optim.frozen) or "nothing",
+    "parameters": {
+      "ema": f"their moving average, decay {optim.ema_decay:g}",
+      "raw": "those of the last step",
+    }[model.params_kind],
+    "parameters sha256": model.params_digest,
   }
-  lines = [
-    "---",
-    "library_name: tier_jax",
-    "tags: [radiology, chest-x-ray, zero-shot, image-text]",
-    "---",
-    "",
-    "# Chest x-ray dual encoder",
-    "",
-    "**Research software, not for clinical use.** Weights that were trained on",
-    "licensed data stay under that data's terms.",
-    "",
-    "| | |",
-    "| --- | --- |",
-    f"| image tower | {image_config['model_type']}, "
-    f"{config.model.image.image_size} px |",
-    f"| text tower | bert, {config.model.text.num_hidden_layers} layers of "
-    f"{config.model.text.hidden_size} |",
-    f"| joint space | {config.model.embed_dim} dimensions |",
-    *(
-      # A directory's name says what it was; the rest of its path is nobody's
-      # business.
-      f"| {name} started from | {Path(value).name if value else 'random'} |"
-      for name, value in origin.items()
+  return "\n".join(
+    [
+      "---",
+      "library_name: tier_jax",
+      "tags: [radiology, chest-x-ray, zero-shot, image-text]",
+      "---",
+      "",
+      "# Chest x-ray dual encoder",
+      "",
+      "**Research software, not for clinical use.** Weights that were trained",
+      "on licensed data stay under that data's terms.",
+      "",
+      *_table(("", ""), rows.items()),
+      "",
+      "## Scores",
+      "",
+      *_scores(model, workdir),
+      "",
+      "## Use",
+      "",
+      *_use(config.model),
+      "",
+    ]
+  )
+
+
+def _use(config) -> list[str]:
+  """Lines of the card: from the files to vectors in the joint space."""
+  dense = "dense, gelu, layer norm, dense"
+  if isinstance(config.image, resnet.ResNetConfig):
+    lines = [
+      f"`{TEXT}` loads with transformers (`AutoModel`, `AutoTokenizer`).",
+      f"`{IMAGE}` does not: it is a ResNet-50 with the keys of torchvision's,",
+      "whose last feature map, row by row, is its hidden state. A tower's last",
+      f"hidden state goes through the head of `{HEADS}` (of texts: {dense}; of",
+      "images: dense without bias, batch norm by its running statistics with",
+      "eps 1e-5, relu, dense; kernels are (in, out));",
+    ]
+    pooling = "mean"
+  else:
+    lines = [
+      f"`{IMAGE}` and `{TEXT}` load with transformers (`AutoModel`,",
+      "`AutoTokenizer`). A tower's last hidden state goes through the head of",
+      f"`{HEADS}` ({dense}; kernels are (in, out));",
+    ]
+    pooling = config.image.pooling
+  if config.merge_wordpieces:
+    lines.append("the pieces of a word have the mean of their states before;")
+  vector, poolers = {
+    "mean": ("the mean of the projected patches", "Poolers are not trained."),
+    "class": ("that of the class token", "Poolers are not trained."),
+    "map": (
+      "that of the tower's pooled output",
+      f"The pooler of `{IMAGE}` is trained, that of `{TEXT}` is not.",
     ),
-    f"| trained on | {', '.join(config.data.datasets)} |",
-    f"| steps, pairs a step | {model.step} of {train.num_steps}, "
-    f"{train.batch_size} |",
-    f"| seed | {config.seed} |",
-    f"| loss | {', '.join(f'{k} {v:g}' for k, v in weights.items())} |",
-    f"| parameters sha256 | {model.params_digest} |",
-    "",
-    "## Scores",
-    "",
-    *_scores(model, workdir),
-    "",
-    "## Use",
-    "",
-    f"`{IMAGE}` and `{TEXT}` load with transformers (`AutoModel`,",
-    "`AutoTokenizer`). A tower's last hidden state goes through the head of",
-    f"`{HEADS}` (dense, gelu, layer norm, dense; kernels are (in, out)); the",
-    "text vector is that of [CLS], the image vector "
-    + {
-      "mean": "the mean of the projected patches;",
-      "class": "that of the class token;",
-      "map": "that of the tower's pooled output;",
-    }[getattr(config.model.image, "pooling", "mean")],
-    "both are divided by their norm. Poolers are not trained. To go on from",
-    "here, set `init.image`, `init.text` and `init.heads`.",
-    "",
+  }[pooling]
+  return [
+    *lines,
+    f"the text vector is that of [CLS], the image vector {vector};",
+    "both are divided by their norm.",
+    poolers,
+    "To go on from here, set `init.image`, `init.text` and `init.heads`, and",
+    f"`data.tokenizer` to `{TEXT}` too.",
   ]
-  return "\n".join(lines)
 
 
-def _scores(model, workdir):
+def _scores(model, workdir) -> list[str]:
   """Lines of the card: what this very checkpoint scored, if it was scored."""
-  if not (workdir / "metrics.json").is_file():
+  path = workdir / "metrics.json"
+  if not path.is_file():
     return ["Not evaluated."]
   metrics = results.read_run("", workdir, workdir).metrics
-  if metrics.get("params_sha256") != model.params_digest:
-    return ["Not evaluated: what the work directory holds is of other weights."]
+  try:
+    if metrics.get("params_sha256") != model.params_digest:
+      return [
+        "Not evaluated: what the work directory holds is of other weights."
+      ]
+    rows = [
+      (
+        name,
+        entry["split"],
+        entry["rows"],
+        results.interval_text(entry["macro_auroc"]),
+      )
+      for name, entry in metrics["benchmarks"].items()
+    ]
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise ValueError(
+      f"{path.name} is not what launch/eval.py writes: {error!r}"
+    ) from error
   return [
     "Zero-shot, macro AUROC [95 % interval over patients]:",
     "",
-    "| benchmark | split | rows | macro AUROC |",
-    "| --- | --- | --- | --- |",
-    *(
-      f"| {name} | {entry['split']} | {entry['rows']} | "
-      f"{results.interval_text(entry['macro_auroc'])} |"
-      for name, entry in metrics["benchmarks"].items()
-    ),
+    *_table(("benchmark", "split", "rows", "macro AUROC"), rows),
   ]
+
+
+def _table(head, rows) -> list[str]:
+  """Lines of a table; a regular expression's | ends no cell."""
+  return [
+    "| " + " | ".join(str(cell).replace("|", r"\|") for cell in row) + " |"
+    for row in (head, ("---",) * len(head), *rows)
+  ]
+
+
+def _numbers(values) -> str:
+  return ", ".join(f"{value:g}" for value in values)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
