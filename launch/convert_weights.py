@@ -1,34 +1,36 @@
 """Makes a safetensors file of a PyTorch one, in torch's safe mode.
 
-  python -m launch.convert_weights --input=pytorch_model.bin \
+  python launch/convert_weights.py --input=pytorch_model.bin \
     --output=model.safetensors
 
 Needs torch, which nothing else here does. Keys, shapes and types stay as they
 are.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags
 
 _INPUT = flags.DEFINE_string(
-  "input", None, "a .bin, .pt or .pth of tensors by name", required=True
+  "input", None, "A .bin, .pt or .pth of tensors by name.", required=True
 )
 _OUTPUT = flags.DEFINE_string(
-  "output", None, "a new .safetensors", required=True
+  "output", None, "A new .safetensors file.", required=True
 )
 _SUFFIXES = (".bin", ".pt", ".pth")
 _WRAPPERS = ("state_dict", "model")  # what training scripts put around weights
 
 
 def main(argv: list[str]) -> None:
+  """Converts one file."""
   if len(argv) > 1:
-    raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    raise app.UsageError(f"unexpected argument {argv[1]!r}")
   try:
     convert(Path(_INPUT.value), Path(_OUTPUT.value))
   except ValueError as error:
-    raise app.UsageError(str(error)) from error
+    sys.exit(f"error: {error}")
 
 
 def convert(source: Path, target: Path) -> None:
@@ -41,7 +43,8 @@ def convert(source: Path, target: Path) -> None:
 
   Raises:
     ValueError: if either path is not as said, torch is not installed, or the
-      file is broken, asks for code to be run or holds anything but tensors.
+      file is broken, asks for code to be run or holds anything but plain
+      tensors.
   """
   if source.suffix not in _SUFFIXES or not source.is_file():
     raise ValueError(
@@ -80,13 +83,13 @@ def convert(source: Path, target: Path) -> None:
       "tensors by name"
     )
   others = [
-    f"{name!r} ({type(value).__name__})"
+    f"{name!r} ({kind})"
     for name, value in loaded.items()
-    if not isinstance(name, str) or not isinstance(value, torch.Tensor)
+    if (kind := _other_kind(name, value, torch))
   ]
   if others:
     raise ValueError(
-      f"--input {str(source)!r} holds other things than tensors: "
+      f"--input {str(source)!r} holds other things than plain tensors: "
       + ", ".join(others)
     )
   # Cloned: a safetensors file has no place for tensors that share memory.
@@ -95,6 +98,19 @@ def convert(source: Path, target: Path) -> None:
   safetensors.torch.save_file(tensors, unfinished, {"format": "pt"})
   unfinished.rename(target)
   print(f"{len(tensors)} tensors written to {target}")
+
+
+def _other_kind(name, value, torch) -> str:
+  """Returns what an entry is if it is no plain tensor, else ""."""
+  if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+    return type(value).__name__
+  if value.is_meta:
+    return "meta: a shape without values"
+  if value.is_quantized or value.is_complex():
+    return str(value.dtype)
+  if value.layout != torch.strided:
+    return str(value.layout)
+  return ""
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import subprocess
 import sys
 
 import numpy as np
@@ -87,3 +88,40 @@ def test_a_broken_file_is_refused(tmp_path):
   (tmp_path / "x.bin").write_bytes(b"not a zip")
   with pytest.raises(ValueError, match="cannot be read in torch's safe mode"):
     convert_weights.convert(tmp_path / "x.bin", tmp_path / "y.safetensors")
+
+
+def test_tensors_that_are_not_plain_are_named(tmp_path):
+  torch = pytest.importorskip("torch")
+  whole = torch.ones(2, 2)
+  torch.save(
+    {
+      "good": whole,
+      "sparse": whole.to_sparse(),
+      "rows": whole.to_sparse_csr(),
+      "shape": torch.empty(2, device="meta"),
+      "eighth": torch.quantize_per_tensor(whole, 0.1, 0, torch.qint8),
+      "complex": whole.to(torch.complex64),
+    },
+    tmp_path / "x.bin",
+  )
+  with pytest.raises(ValueError) as error:
+    convert_weights.convert(tmp_path / "x.bin", tmp_path / "y.safetensors")
+  assert str(error.value).partition("plain tensors: ")[2] == (
+    "'sparse' (torch.sparse_coo), 'rows' (torch.sparse_csr), "
+    "'shape' (meta: a shape without values), 'eighth' (torch.qint8), "
+    "'complex' (torch.complex64)"
+  )
+  assert [path.name for path in tmp_path.iterdir()] == ["x.bin"]
+
+
+def test_an_error_is_one_line(tmp_path):
+  command = [sys.executable, convert_weights.__file__, "--input=none.bin"]
+  done = subprocess.run(
+    [*command, f"--output={tmp_path / 'y.safetensors'}"],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 1
+  assert done.stderr.startswith("error: --input 'none.bin': expected a file")
+  assert len(done.stderr.splitlines()) == 1
