@@ -18,6 +18,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Directory for checkpoints and logs; resumed if it has any."
 )
+_DRY_RUN = flags.DEFINE_boolean(
+  "dry_run", False, "Stop before step one, having said what a step needs."
+)
 
 
 def main(argv):
@@ -27,7 +30,9 @@ def main(argv):
   try:
     distributed.initialize()
     config = config_lib.build(_CONFIG.value)
-    train.train_and_evaluate(config, _WORKDIR.value or "")
+    train.train_and_evaluate(
+      config, _WORKDIR.value or "", dry_run=_DRY_RUN.value
+    )
   except ValueError as error:
     # Bad input: the message says it all, a stack would bury it; --verbosity=1
     # shows it.

@@ -15,6 +15,7 @@ from flax import traverse_util
 
 from tier_jax import (
   checkpointing,
+  compilation,
   metric_writer,
   optim,
   prefetch,
@@ -34,11 +35,15 @@ _FREE = ("data.data_dir", "data.num_", "mesh.", "train.eval_", "_every")
 _AHEAD = 2  # batches on the devices before the steps ask for them
 
 
-def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
+def train_and_evaluate(
+  config: config_lib.Config, workdir: str | Path, *, dry_run: bool = False
+) -> None:
   """Trains, or resumes, and evaluates on the way.
 
   Writes checkpoints, `config.json`, `metrics.jsonl` and TensorBoard files
   under `workdir`. The last line logged is the digest of the final parameters.
+  A dry run checks config, data and weights, compiles the step, logs what it
+  needs, and leaves `workdir` alone.
 
   Raises:
     ValueError: before any work, if the config does not fit the devices, the
@@ -73,6 +78,10 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
     "tokenizer": tokenize.to_json(),
     "data": source.digest,
   }
+  if dry_run:
+    _, summary = compilation.compile_step(program)
+    logging.info("%s", summary.line())
+    return
   checkpointing.remove_unfinished(workdir)
   checkpointer = checkpointing.Checkpointer(workdir)
   first_step = max(checkpointer.all_steps(), default=0)
@@ -101,7 +110,8 @@ def train_and_evaluate(config: config_lib.Config, workdir: str | Path) -> None:
     config.train.num_steps,
   )
 
-  train_on = program.compile()
+  train_on, summary = compilation.compile_step(program)
+  logging.info("%s", summary.line())
   diagnose = jax.jit(
     train_step.make_diagnose(
       program.model, config.loss, frozen=config.optim.frozen
