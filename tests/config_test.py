@@ -136,6 +136,7 @@ def test_missing_key_is_named():
   ("change", "words"),
   [
     ({"seed": -1}, "seed is -1"),
+    ({"train": {"accumulate": 0}}, "train.accumulate is 0, expected >= 1"),
     ({"model": {"image": {"patch_size": 0}}}, "image.patch_size is 0"),
     ({"model": {"image": {"std": (0.2,)}}}, r"image.std is .*expected 3 items"),
     ({"optim": {"weight_decay": float("nan")}}, "weight_decay is nan"),
@@ -146,6 +147,13 @@ def test_missing_key_is_named():
 def test_numbers_that_would_fail_late_are_refused_early(change, words):
   with pytest.raises(ValueError, match=words):
     config_lib.build(smoke(**change))
+
+
+def test_batch_norms_do_not_accumulate():
+  values = load("paper_resnet50").to_dict()
+  values["train"]["accumulate"] = 2
+  with pytest.raises(ValueError, match="accumulate is 2, .*'resnet50'"):
+    config_lib.build(values)
 
 
 @pytest.mark.parametrize("page", ["README.md", "configs/README.md"])

@@ -56,3 +56,6 @@ def test_batch_that_devices_do_not_divide_is_refused():
   with pytest.raises(ValueError, match="batch_size 12 is not .* 8 devices"):
     sharding.check_batch_size(12, mesh)
   sharding.check_batch_size(16, mesh)
+  with pytest.raises(ValueError, match="8 devices, times train.accumulate 4"):
+    sharding.check_batch_size(16, mesh, 4)
+  sharding.check_batch_size(32, mesh, 4)

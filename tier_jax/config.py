@@ -16,7 +16,7 @@ from tier_jax import optim as optim_lib
 from tier_jax import sharding
 from tier_jax.data import loader, transforms
 from tier_jax.losses import objective
-from tier_jax.models import dual_encoder, pretrained
+from tier_jax.models import dual_encoder, pretrained, resnet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,9 @@ class TrainConfig:
 
   Attributes:
     batch_size: pairs a step, over all devices.
+    accumulate: parts in which the towers see a batch, for when it does not
+      fit; the loss still compares every pair with every other. Costs the
+      forward pass a second time; see `train_step.loss_fn`.
     num_steps: updates in all.
     log_every, eval_every, checkpoint_every, diagnostics_every: in steps.
     eval_batch_size: pairs a batch of the validation loss; fewer when the
@@ -35,6 +38,7 @@ class TrainConfig:
 
   batch_size: int
   num_steps: int
+  accumulate: int = 1
   log_every: int = 50
   eval_every: int = 1000
   checkpoint_every: int = 1000
@@ -66,6 +70,14 @@ class Config:
   def __post_init__(self):
     if self.seed < 0:
       raise ValueError(f"seed is {self.seed}, expected >= 0")
+    if self.train.accumulate > 1 and isinstance(
+      self.model.image, resnet.ResNetConfig
+    ):
+      raise ValueError(
+        f"train.accumulate is {self.train.accumulate}, expected 1 with "
+        f"model.image.tower {self.model.image.tower!r}: its batch norms need "
+        "the whole batch at once"
+      )
 
 
 def build(values: Mapping[str, Any]) -> Config:

@@ -59,7 +59,9 @@ def make(config: config_lib.Config, mesh: jax.sharding.Mesh) -> Program:
   Raises:
     ValueError: if the config does not fit the mesh or its own parameters.
   """
-  sharding.check_batch_size(config.train.batch_size, mesh)
+  sharding.check_batch_size(
+    config.train.batch_size, mesh, config.train.accumulate
+  )
   model = dual_encoder.DualEncoder(config.model)
   init_variables = functools.partial(
     dual_encoder.init_variables, model, max_length=config.data.max_length
@@ -78,6 +80,8 @@ def make(config: config_lib.Config, mesh: jax.sharding.Mesh) -> Program:
     config.loss,
     frozen=config.optim.frozen,
     ema_decay=config.optim.ema_decay,
+    accumulate=config.train.accumulate,
+    mesh=mesh,
   )
   return Program(
     config=config,

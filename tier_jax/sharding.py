@@ -89,12 +89,15 @@ def state_sharding(abstract_state: Any, mesh: jax.sharding.Mesh) -> Any:
   return jax.tree.map(leaf_sharding, abstract_state)
 
 
-def check_batch_size(batch_size: int, mesh: jax.sharding.Mesh) -> None:
-  """Raises ValueError unless the devices divide the batch."""
-  if batch_size < 1 or batch_size % mesh.size:
+def check_batch_size(
+  batch_size: int, mesh: jax.sharding.Mesh, accumulate: int = 1
+) -> None:
+  """Raises ValueError unless the devices divide each part of the batch."""
+  if batch_size < 1 or batch_size % (mesh.size * accumulate):
+    parts = f", times train.accumulate {accumulate}" if accumulate > 1 else ""
     raise ValueError(
       f"batch_size {batch_size} is not a positive multiple of the "
-      f"{mesh.size} devices"
+      f"{mesh.size} devices{parts}"
     )
 
 

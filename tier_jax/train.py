@@ -31,7 +31,11 @@ from tier_jax.models import pretrained
 from tier_jax.train_state import TrainState, params_digest
 
 # A resumed run may differ in where and how often, not in what it computes.
-_FREE = ("data.data_dir", "data.num_", "mesh.", "train.eval_", "_every")
+_FREE = (
+  *("data.data_dir", "data.num_", "train.eval_", "_every"),
+  # But for rounding, and which units accumulation drops out.
+  *("mesh.", "train.accumulate", "loss.ring"),
+)
 _AHEAD = 2  # batches on the devices before the steps ask for them
 
 
@@ -114,7 +118,11 @@ def train_and_evaluate(
   logging.info("%s", summary.line())
   diagnose = jax.jit(
     train_step.make_diagnose(
-      program.model, config.loss, frozen=config.optim.frozen
+      program.model,
+      config.loss,
+      frozen=config.optim.frozen,
+      accumulate=config.train.accumulate,
+      mesh=mesh,
     )
   )
   writer = metric_writer.MetricWriter(workdir, first_step)
@@ -252,6 +260,7 @@ class _Evaluation:
           key=None,
           model=model,
           config=self._config.loss,
+          mesh=self._mesh,
         )[1][0]
 
       self._loss = loss

@@ -26,14 +26,36 @@ def loss_fn(
   key: jax.Array | None,
   model: dual_encoder.DualEncoder,
   config: objective.LossConfig,
+  *,
+  accumulate: int = 1,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any]]:
   """Returns the total loss, and its parts with the new `batch_stats`.
 
   With a key the model trains: dropout is on, and batch norms take the
   statistics of the batch.
 
+  With `accumulate` the towers see that many parts of the batch in turn, and
+  the loss, of which every pair is a negative of every other, all of their
+  embeddings: the numbers are those of the whole batch. The gradient encodes
+  each part again, with the same dropout, so that the activations of one part
+  alone are held at a time; beside them the embeddings of the whole batch, with
+  those of tokens and patches. Batch norms would need the whole batch at once.
+
+  Args:
+    params, batch_stats: the model's.
+    batch: as `loader.train_iterator` gives it.
+    key: of dropout, or None.
+    model: the dual encoder.
+    config: of the loss.
+    accumulate: parts; divides B. Batch statistics stay as they are if not 1.
+    mesh: over whose devices the batch is split; `config.ring` needs it.
+
   Raises:
     ValueError: if it trains on an image-image loss without a second view.
+
+  Source of the accumulation: Gao et al., "Scaling deep contrastive learning
+    batch size under memory limited setup" (GradCache), 2021.
   """
   training = key is not None
   if training and config.image_image_weight and "second_image" not in batch:
@@ -41,19 +63,56 @@ def loss_fn(
       f"loss.image_image_weight is {config.image_image_weight}, but the batch "
       "has no second_image, expected train_iterator(second_view=True)"
     )
-  output, changed = model.apply(
-    {"params": params, "batch_stats": batch_stats},
-    batch["image"],
-    batch["input_ids"],
-    batch["attention_mask"],
-    batch["word_starts"],
-    batch.get("second_image"),
-    deterministic=not training,
-    rngs={"dropout": key} if training else None,
-    mutable=["batch_stats"] if training else [],
+  if mesh is not None and mesh.shape["fsdp"] > 1:
+    # Each device takes the whole of what it holds a part of. Left to itself
+    # the compiler may part the activations instead, which grow with the batch.
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    params = jax.lax.with_sharding_constraint(params, whole)
+
+  def encode(batch, key, mutable):
+    return model.apply(
+      {"params": params, "batch_stats": batch_stats},
+      batch["image"],
+      batch["input_ids"],
+      batch["attention_mask"],
+      batch["word_starts"],
+      batch.get("second_image"),
+      deterministic=not training,
+      rngs={"dropout": key} if training else None,
+      mutable=mutable,
+    )
+
+  if accumulate == 1:
+    output, changed = encode(batch, key, ["batch_stats"] if training else [])
+    batch_stats = changed.get("batch_stats", batch_stats)
+  else:
+    output = _encode_parts(encode, batch, key, accumulate)
+  total, metrics = objective.compute_losses(output, batch, config, mesh)
+  return total, (metrics, batch_stats)
+
+
+def _encode_parts(encode, batch, key, accumulate):
+  """Returns the output of the whole batch, encoded part by part."""
+
+  # Every accumulate-th pair, so that each device keeps what it has.
+  def split(x):
+    return x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1)
+
+  def join(x):
+    if x.ndim == 1:  # a scalar, the same from each part
+      return x[0]
+    return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])
+
+  @jax.checkpoint  # what the backward pass needs is computed again there
+  def encode_part(part):
+    index, batch = part
+    part_key = None if key is None else jax.random.fold_in(key, index)
+    return encode(batch, part_key, [])[0]
+
+  parts = jax.lax.map(
+    encode_part, (jnp.arange(accumulate), jax.tree.map(split, dict(batch)))
   )
-  total, metrics = objective.compute_losses(output, batch, config)
-  return total, (metrics, changed.get("batch_stats", batch_stats))
+  return jax.tree.map(join, parts)
 
 
 def make_train_step(
@@ -63,6 +122,8 @@ def make_train_step(
   *,
   frozen: tuple[str, ...] = (),
   ema_decay: float = 0.0,
+  accumulate: int = 1,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> Callable[
   [TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]
 ]:
@@ -75,6 +136,7 @@ def make_train_step(
     optimizer: of the trainable part of the parameters.
     config: of the loss.
     frozen, ema_decay: as in `optim.OptimConfig`.
+    accumulate, mesh: as in `loss_fn`.
   """
 
   def train_step(state, batch, seed_key):
@@ -85,7 +147,16 @@ def make_train_step(
     # Only what trains is differentiated: no backward pass goes further down.
     def loss(trainable):
       params = optim.merge(trainable, fixed)
-      return loss_fn(params, state.batch_stats, batch, key, model, config)
+      return loss_fn(
+        params,
+        state.batch_stats,
+        batch,
+        key,
+        model,
+        config,
+        accumulate=accumulate,
+        mesh=mesh,
+      )
 
     grads, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(trainable)
     metrics["grad_norm"] = optax.tree.norm(grads)
@@ -111,12 +182,17 @@ def make_diagnose(
   config: objective.LossConfig,
   *,
   frozen: tuple[str, ...] = (),
+  accumulate: int = 1,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> Callable[[Any, Any, Batch], dict[str, jax.Array]]:
   """Returns diagnose(params, batch_stats, batch): gradient norms, by name.
 
   By loss term and tower: three backward passes, for now and then and not for
   every step. The norms are of the terms themselves, before their weights, and
   of what trains: 0 where nothing of a tower and its head does.
+
+  Args:
+    model, config, frozen, accumulate, mesh: as in `make_train_step`.
   """
 
   def diagnose(params, batch_stats, batch):
@@ -124,7 +200,16 @@ def make_diagnose(
 
     def terms(trainable):
       params = optim.merge(trainable, fixed)
-      _, (metrics, _) = loss_fn(params, batch_stats, batch, None, model, config)
+      _, (metrics, _) = loss_fn(
+        params,
+        batch_stats,
+        batch,
+        None,
+        model,
+        config,
+        accumulate=accumulate,
+        mesh=mesh,
+      )
       return jnp.stack([metrics[name] for name in TERMS])
 
     _, pull_back = jax.vjp(terms, trainable)

@@ -184,6 +184,11 @@ def test_positives(kind):
     np.testing.assert_allclose(metrics[f"{name}_loss"], want, rtol=1e-6)
 
 
+def test_the_ring_needs_a_mesh():
+  with pytest.raises(ValueError, match="loss.ring is True, expected a mesh"):
+    compute(ring=True)
+
+
 def test_later_pieces_of_merged_words_do_not_count():
   output, batch = make_output(), make_batch()
   output["first_pieces"][:, 2] = False
@@ -218,6 +223,10 @@ def test_the_authors_preset_sets_what_the_released_code_does():
     ({"token_entropy_weight": -0.1}, "loss.token_entropy_weight is -0.1"),
     ({"penalty_temperature": 0.0}, "loss.penalty_temperature is 0.0, expected"),
     ({"local_token_temperature": -1.0}, "loss.local_token_temperature is -1.0"),
+    (
+      {"ring": True, "local_weight": 0.5},
+      "loss.ring is True and loss.local_weight 0.5, expected 0",
+    ),
     ({"local_chunk_size": 0}, "loss.local_chunk_size is 0, expected > 0"),
     ({"reduction": "sum"}, "loss.reduction is 'sum', expected one of"),
     ({"positives": "patient"}, "loss.positives is 'patient', expected one of"),
