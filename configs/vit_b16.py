@@ -161,6 +161,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.mesh = {"data": -1, "fsdp": 1}
   config.train = {
     "batch_size": 1024,
+    "accumulate": 1,
     "num_steps": 10_000,
     "log_every": 50,
     "eval_every": 500,
