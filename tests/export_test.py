@@ -86,7 +86,7 @@ def make_model(image, **change):
   rng = np.random.default_rng(0)
   variables = jax.tree.map(
     # A scalar is no array but a number.
-    lambda x: np.asarray(rng.random(x.shape), np.float32),
+    lambda x: np.asarray(rng.normal(0.1, 0.3, x.shape), np.float32),
     shapes,
   )
   mesh = sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1])
