@@ -187,7 +187,9 @@ class Block(nn.Module):
     )
     if config.attention_dropout_rate and rng is not None:
       # Written out: the fused form has no dropout.
-      logits = jnp.einsum("bthd,bshd->bhts", query, key).astype(jnp.float32)
+      logits = jnp.einsum(
+        "bthd,bshd->bhts", query, key, preferred_element_type=jnp.float32
+      )
       logits = jnp.where(mask, logits / query.shape[-1] ** 0.5, _LOWEST)
       weights = nn.softmax(logits).astype(dtype)
       weights = drop(weights, config.attention_dropout_rate, 0)
