@@ -150,6 +150,26 @@ def test_attention_dropout_drops_weights_of_the_attention_alone():
   assert not np.allclose(run(0.5, 1), run(0.5, 2))
 
 
+def test_attention_with_dropout_has_float32_logits():
+  config = bert.BertConfig(
+    20, 16, 1, 2, 32, 12, attention_dropout_rate=0.5, dtype="bfloat16"
+  )
+  ids = jnp.ones((2, 4), jnp.int32)
+  params = jax.eval_shape(bert.Bert(config).init, jax.random.key(0), ids, ids)
+
+  def run(params):
+    rngs = {"dropout": jax.random.key(1)}
+    return bert.Bert(config).apply(
+      params, ids, ids, deterministic=False, rngs=rngs
+    )
+
+  lines = jax.jit(run).lower(params).as_text().splitlines()
+  products = [line for line in lines if "dot_general" in line]
+  # As in the fused form; rounded to bfloat16 they move outputs by a tenth.
+  (logits,) = (line for line in products if "tensor<2x2x4x4x" in line[-30:])
+  assert logits.endswith("-> tensor<2x2x4x4xf32>")
+
+
 @pytest.mark.parametrize(
   ("change", "words"),
   [
