@@ -91,6 +91,18 @@ def test_average_of_words():
   np.testing.assert_allclose(got[0, :, 0], [1, 4, 4, 5])
 
 
+def test_average_of_words_is_rounded_once():
+  rng = np.random.default_rng(0)
+  features = jnp.asarray(rng.normal(size=(1, 8, 16)), jnp.bfloat16)
+  starts = np.array([[0, 1, 1, 1, 4, 4, 4, 4]])
+  same = starts[:, :, None] == starts[:, None, :]
+  share = same / same.sum(2, keepdims=True)
+  want = share @ np.asarray(features, np.float64)
+  got = dual_encoder.average_words(features, jnp.asarray(starts))
+  assert got.dtype == jnp.bfloat16
+  np.testing.assert_array_equal(got, jnp.asarray(want, jnp.bfloat16))
+
+
 def test_a_second_view_is_embedded_like_the_first():
   model, params, batch, first = run()
   output = model.apply({"params": params}, *batch, batch[0][::-1])

@@ -191,8 +191,9 @@ def average_words(features: jax.Array, word_starts: jax.Array) -> jax.Array:
     word_starts: (B, T) int32, equal on the pieces of one word.
   """
   same = word_starts[:, :, None] == word_starts[:, None, :]  # (B, T, T)
-  share = same / jnp.sum(same, axis=2, keepdims=True)
-  return jnp.einsum("bts,bsw->btw", share.astype(features.dtype), features)
+  share = same / jnp.sum(same, axis=2, keepdims=True, dtype=jnp.float32)
+  # In float32: thirds and fifths are no bfloat16.
+  return jnp.einsum("bts,bsw->btw", share, features).astype(features.dtype)
 
 
 def init_variables(
