@@ -146,7 +146,11 @@ def test_bfloat16_keeps_float32_parameters():
 @pytest.mark.parametrize(
   ("options", "words"),
   [
-    ({"image_size": 230, "variant": "B"}, "230 is not a multiple of"),
+    (
+      {"image_size": 384, "patch_size": 14, "variant": "So400m"},
+      "384 is not a multiple of image.patch_size 14, expected 378 or 392",
+    ),
+    ({"image_size": 9, "variant": "B"}, "of image.patch_size 16, expected 16"),
     ({"variant": "H"}, "image.variant is 'H', expected one of Ti, S, B"),
     ({}, "image.width is 0"),
     ({"variant": "B", "num_heads": 7}, "image.width 768 is not a multiple"),

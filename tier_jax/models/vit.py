@@ -114,9 +114,12 @@ class ViTConfig:
     if not all(value > 0 for value in self.std):
       raise ValueError(f"image.std is {self.std}, expected all > 0")
     if self.image_size % self.patch_size:
+      # so400m-patch14-384 is such a name: its weights are of 378 pixels.
+      low = self.image_size // self.patch_size * self.patch_size
+      sizes = f"{low} or {low + self.patch_size}" if low else self.patch_size
       raise ValueError(
         f"image.image_size {self.image_size} is not a multiple of "
-        f"image.patch_size {self.patch_size}"
+        f"image.patch_size {self.patch_size}, expected {sizes}"
       )
     if self.width % self.num_heads:
       raise ValueError(
