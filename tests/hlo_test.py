@@ -112,6 +112,21 @@ def test_a_loop_without_trips_is_told():
   assert counts.cycles == 1000 + 1 + 100 + 2 * 10
 
 
+def test_kernels_of_all_layers_stand_together():
+  kernels = [
+    hlo.Kernel("a", "tower/block_0/dot", 5, 1),
+    hlo.Kernel("b", "tower/block_11/dot", 6, 1),
+    hlo.Kernel("c", "tower/dot", 8, 2),
+    hlo.Kernel("d", "", 3, 1),
+    hlo.Kernel("e", "", 4, 1),
+  ]
+  assert hlo.costliest(kernels, 3) == (
+    hlo.Kernel("b", "tower/block_*/dot", 11, 2),
+    hlo.Kernel("c", "tower/dot", 8, 2),
+    hlo.Kernel("e", "", 4, 1),
+  )
+
+
 def test_text_without_an_entry_is_refused():
   with pytest.raises(ValueError, match="no ENTRY"):
     hlo.count("HloModule empty\n")

@@ -5,6 +5,7 @@ topology that it knows by name.
 """
 
 import dataclasses
+import importlib.util
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -81,7 +82,7 @@ class Summary:
     estimated_mfu: share of the chip's peak that useful FLOPs would reach.
     collectives: by kind, see `hlo.Collective`.
     unknown_loops: loops counted as if they ran once.
-    costliest: the ten kernels with the most cycles.
+    costliest: the ten kernels with the most cycles, see `hlo.costliest`.
   """
 
   device_kind: str
@@ -165,22 +166,21 @@ def devices(topology: str = "") -> Sequence[Any]:
   """
   if not topology:
     return jax.devices()
+  if importlib.util.find_spec("libtpu") is None:
+    raise ValueError(
+      f"topology {topology!r} needs libtpu, expected an installation with the "
+      "extra tpu"
+    )
   options = {}
   if topology.startswith("v4"):
     options["chip_config_name"] = "megacore"  # both cores as one device
   try:
-    return topologies.get_topology_desc(
-      topology, platform="tpu", **options
-    ).devices
-  except Exception as error:  # of many kinds
-    if "libtpu" in str(error):
-      raise ValueError(
-        f"--topology={topology} needs libtpu, expected an installation with "
-        f"the extra tpu: {error}"
-      ) from error
+    found = topologies.get_topology_desc(topology, platform="tpu", **options)
+  except (jax.errors.JaxRuntimeError, RuntimeError, ValueError) as error:
     raise ValueError(
       f"topology {topology!r} is not known, expected one as v5e:16x16: {error}"
     ) from error
+  return found.devices
 
 
 def fill_sizes(config: config_lib.Config) -> config_lib.Config:
@@ -371,7 +371,7 @@ def _summarise(program, compiled, seconds, total, useful) -> Summary:
     ),
     collectives=counts.collectives,
     unknown_loops=counts.unknown_loops,
-    costliest=counts.kernels[:10],
+    costliest=hlo.costliest(counts.kernels, 10),
   )
 
 

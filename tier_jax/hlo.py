@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 COLLECTIVES = (
   "all-reduce",
@@ -35,6 +35,7 @@ _COST = re.compile(
 )
 _CHANNEL = re.compile(r"channel_id=(\d+)")
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
+_LAYER = re.compile(r"((?:block|layer)_)\d+")
 _TARGET = re.compile(r'custom_call_target="([^"]*)"')
 
 
@@ -172,6 +173,26 @@ def count(text: str) -> Counts:
     collectives=dict(sorted(totals.items())),
     unknown_loops=unknown,
   )
+
+
+def costliest(kernels: Iterable[Kernel], number: int) -> tuple[Kernel, ...]:
+  """Returns the costliest kernels; the layers of a tower go together.
+
+  Those whose jax names differ in a layer's number alone are summed under the
+  name of the costliest, the number given as *.
+  """
+  groups: dict[str, Kernel] = {}
+  for kernel in sorted(kernels, key=lambda kernel: -kernel.cycles):
+    op_name = _LAYER.sub(r"\1*", kernel.op_name)
+    first = groups.get(op_name or kernel.name)
+    cycles, times = kernel.cycles, kernel.times
+    if first:
+      cycles, times = cycles + first.cycles, times + first.times
+    groups[op_name or kernel.name] = Kernel(
+      first.name if first else kernel.name, op_name, cycles, times
+    )
+  ranked = sorted(groups.values(), key=lambda kernel: -kernel.cycles)
+  return tuple(ranked[:number])
 
 
 def _parse(text) -> tuple[dict[str, list[_Instruction]], str]:

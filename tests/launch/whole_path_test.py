@@ -135,6 +135,16 @@ def test_metrics_name_what_the_method_asks_for(trained):
   assert list((trained[0] / "tensorboard").glob("events*"))
 
 
+def test_a_dry_run_says_what_a_step_needs_and_leaves_nothing(
+  data_dir, trained, tmp_path
+):
+  done = run(*train_command(data_dir, tmp_path / "run", "--dry_run"))
+  line = re.compile(r"1 x cpu, 8 pairs each: .*GiB a device.*GFLOP a pair")
+  for log in (done.stderr, trained[1]):
+    assert len(line.findall(log)) == 1, log
+  assert not (tmp_path / "run").exists()
+
+
 def test_another_config_is_refused_and_names_what_changed(data_dir, trained):
   done = run(
     *train_command(data_dir, trained[0], "--config.optim.learning_rate=0.5"),
