@@ -201,6 +201,7 @@ def resolve(
     config.data.tokenizer, config.data.max_length
   )
   model = pretrained.resolve(config.init, config.model)
+  _check_vocabulary(config, tokenize)
   text = model.text
   if not text.vocab_size:
     text = dataclasses.replace(text, vocab_size=tokenize.vocab_size)
@@ -217,6 +218,34 @@ def resolve(
     )
   model = dataclasses.replace(model, text=text)
   return dataclasses.replace(config, model=model), tokenize
+
+
+def _check_vocabulary(config, tokenize) -> None:
+  """Warns, or raises, if pretrained text weights are of other tokens."""
+  name, text = config.data.tokenizer, config.init.text
+  if not text or name == text:
+    return
+
+  def vocabulary(tokenize):
+    return json.loads(tokenize.to_json())["model"].get("vocab")
+
+  try:
+    own = tokenizer.Tokenizer.from_name(text, config.data.max_length)
+    if vocabulary(own) == vocabulary(tokenize):
+      return
+  except ValueError:
+    pass  # weights without a tokenizer
+  if name == "bundled":
+    raise ValueError(
+      f"data.tokenizer is 'bundled', but init.text {text!r} was trained with "
+      "another vocabulary, expected its tokenizer"
+    )
+  logging.warning(
+    "data.tokenizer %r may number tokens otherwise than init.text %r: then its "
+    "embeddings stand for other words",
+    name,
+    text,
+  )
 
 
 class _Evaluation:
