@@ -329,7 +329,7 @@ def _summarise(program, compiled, seconds, total, useful) -> Summary:
   mesh = program.mesh
   device = mesh.devices.flat[0]
   chip = CHIPS.get(device.device_kind)
-  capacity = int(chip.memory) if chip else _bytes_limit(device)
+  capacity = int(chip.memory) if chip else _bytes_limit(mesh)
   memory = compiled.memory_analysis()
   peak = (
     memory.argument_size_in_bytes
@@ -375,8 +375,9 @@ def _summarise(program, compiled, seconds, total, useful) -> Summary:
   )
 
 
-def _bytes_limit(device) -> int | None:
+def _bytes_limit(mesh) -> int | None:
   """What jax's allocator may take of a GPU; a CPU states nothing."""
+  device = mesh.local_devices[0]
   if device.platform == "cpu":
     return None
   return (device.memory_stats() or {}).get("bytes_limit")
