@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tier_jax.models import layers
+from tier_jax.models import attention, layers
 
 # Instead of -inf, of which a row with nothing left would make NaN.
 _LOWEST = float(jnp.finfo(jnp.float32).min)
@@ -35,7 +35,7 @@ class BertConfig:
     dropout_rate: of hidden states, while training.
     attention_dropout_rate: of the attention's weights, while training.
     dtype: of the activations; parameters and norms stay float32.
-    remat, scan_layers: as in `vit.ViTConfig`.
+    attention, remat, scan_layers: as in `vit.ViTConfig`.
   """
 
   vocab_size: int = 30522
@@ -50,6 +50,7 @@ class BertConfig:
   dropout_rate: float = 0.0
   attention_dropout_rate: float = 0.0
   dtype: str = "float32"
+  attention: str = "xla"
   remat: str = "none"
   scan_layers: bool = False
 
@@ -81,6 +82,7 @@ class BertConfig:
     layers.check_activation("text", self.activation)
     layers.check_dtype("text", self.dtype)
     layers.check_remat("text", self.remat)
+    attention.check_kind("text", self.attention)
 
 
 class Bert(nn.Module):
@@ -131,7 +133,7 @@ class Bert(nn.Module):
       config.layer_norm_eps, dtype=dtype, name="norm_embeddings"
     )(x)
     x = nn.Dropout(config.dropout_rate)(x, deterministic=deterministic)
-    mask = attention_mask.astype(bool)[:, None, None, :]  # (B, 1, 1, T)
+    mask = attention_mask.astype(bool)
     rngs = None
     if not deterministic and (
       config.dropout_rate or config.attention_dropout_rate
@@ -168,12 +170,7 @@ class Block(nn.Module):
       return nn.Dropout(rate, deterministic=rng is None)(y, rng=rngs[i])
 
     def dense(features, name):
-      return nn.Dense(
-        features,
-        dtype=dtype,
-        name=name,
-        dot_general=layers.dot_2d,
-      )
+      return layers.Dense(features, dtype, name=name)
 
     def norm(name):
       return nn.LayerNorm(config.layer_norm_eps, dtype=dtype, name=name)
@@ -182,21 +179,29 @@ class Block(nn.Module):
       return y.reshape(*y.shape[:2], config.num_attention_heads, -1)
 
     query, key, value = (
-      heads(dense(config.hidden_size, name)(x))
-      for name in ("query", "key", "value")
+      dense(config.hidden_size, name)(x) for name in ("query", "key", "value")
     )
     if config.attention_dropout_rate and rng is not None:
-      # Written out: the fused form has no dropout.
+      # Written out: the fused forms have no dropout.
+      query, key, value = (heads(y) for y in (query, key, value))
       logits = jnp.einsum(
         "bthd,bshd->bhts", query, key, preferred_element_type=jnp.float32
       )
-      logits = jnp.where(mask, logits / query.shape[-1] ** 0.5, _LOWEST)
+      logits = logits / query.shape[-1] ** 0.5
+      logits = jnp.where(mask[:, None, None], logits, _LOWEST)
       weights = nn.softmax(logits).astype(dtype)
       weights = drop(weights, config.attention_dropout_rate, 0)
-      y = jnp.einsum("bhts,bshd->bthd", weights, value)
+      y = jnp.einsum("bhts,bshd->bthd", weights, value).reshape(x.shape)
     else:
-      y = jax.nn.dot_product_attention(query, key, value, mask=mask)
-    y = dense(config.hidden_size, "attention_out")(y.reshape(x.shape))
+      y = attention.attend(
+        query,
+        key,
+        value,
+        config.num_attention_heads,
+        mask=mask,
+        kind=config.attention,
+      )
+    y = dense(config.hidden_size, "attention_out")(y)
     y = drop(y, config.dropout_rate, 1)
     x = norm("norm_attention")(x + y)
 

@@ -57,23 +57,55 @@ def normalise(
   return (grey - jnp.array(mean)) / jnp.array(std)
 
 
-def dot_2d(
-  lhs, rhs, dimension_numbers, precision=None, preferred_element_type=None
-):
-  """`lax.dot_general` for Dense on (..., W), by way of a 2-D product.
+class Dense(nn.Module):
+  """Returns x W + b over the last axis, as `nn.Dense` and with its parameters.
 
-  XLA's CPU backend runs the gradient of the 2-D form much faster; on
-  accelerators the reshape costs nothing.
+  The product is 2-D: XLA's CPU backend runs its gradient much faster.
   """
-  flat = lhs.reshape(-1, lhs.shape[-1])
-  out = jax.lax.dot_general(
-    flat,
-    rhs,
-    (((1,), (0,)), ((), ())),
-    precision=precision,
-    preferred_element_type=preferred_element_type,
-  )
-  return out.reshape(*lhs.shape[:-1], rhs.shape[-1])
+
+  features: int
+  dtype: jnp.dtype
+  use_bias: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    kernel = self.param(
+      "kernel",
+      nn.initializers.lecun_normal(),
+      (x.shape[-1], self.features),
+      jnp.float32,
+    )
+    x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+    y = x.reshape(-1, x.shape[-1]) @ kernel
+    y = y.reshape(*x.shape[:-1], self.features)
+    if not self.use_bias:
+      return y
+    bias = self.param(
+      "bias", nn.initializers.zeros, (self.features,), jnp.float32
+    )
+    if self.dtype == jnp.bfloat16:
+      return _add_bias(y, bias)
+    return y + bias.astype(self.dtype)
+
+
+@jax.custom_vjp
+def _add_bias(y, bias):
+  """Returns y + bias, whose gradient the bias sums as a product with ones.
+
+  The products' unit sums bfloat16 in float32, and on a TPU in a seventh of the
+  (estimated) time of a reduction.
+  """
+  return y + bias.astype(y.dtype)
+
+
+def _add_bias_backward(_, gradient):
+  flat = gradient.reshape(-1, gradient.shape[-1])
+  ones = jnp.ones((8, len(flat)), flat.dtype)  # fewer rows would be padded
+  sums = jnp.matmul(ones, flat, preferred_element_type=jnp.float32)
+  return gradient, sums[0]
+
+
+_add_bias.defvjp(lambda y, bias: (_add_bias(y, bias), None), _add_bias_backward)
 
 
 def unit(x: jax.Array, eps: float = 1e-12) -> jax.Array:
@@ -101,10 +133,10 @@ class ProjectionHead(nn.Module):
   def __call__(self, x: jax.Array, *, deterministic: bool = True) -> jax.Array:
     del deterministic  # BioViL's projector differs while training
     dtype = jnp.dtype(self.dtype)
-    x = nn.Dense(self.dim, dtype=dtype, name="dense", dot_general=dot_2d)(x)
+    x = Dense(self.dim, dtype, name="dense")(x)
     x = activate(x, "gelu")
     x = nn.LayerNorm(1e-12, dtype=dtype, name="norm")(x)
-    return nn.Dense(self.dim, dtype=dtype, name="out", dot_general=dot_2d)(x)
+    return Dense(self.dim, dtype, name="out")(x)
 
 
 def run_blocks(

@@ -159,13 +159,8 @@ class Projector(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, *, deterministic: bool = True) -> jax.Array:
     def dense(name, use_bias):
-      return nn.Dense(
-        self.dim,
-        use_bias,
-        dtype=jnp.dtype(self.dtype),
-        name=name,
-        dot_general=layers.dot_2d,
-      )
+      dtype = jnp.dtype(self.dtype)
+      return layers.Dense(self.dim, dtype, use_bias, name=name)
 
     x = _norm(deterministic, self.dtype, "norm")(dense("dense", False)(x))
     return dense("out", True)(nn.relu(x))

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tier_jax.models import layers
+from tier_jax.models import attention, layers
 
 # variant: width, depth, num_heads, mlp_dim
 VARIANTS = {
@@ -49,6 +49,7 @@ class ViTConfig:
     layer_norm_eps: 1e-6 as in the paper's code; Hugging Face ViT has 1e-12.
     mean, std: of the pixels in [0, 1]; what the weights were trained with.
     dtype: of the activations; parameters and norms stay float32.
+    attention: of the blocks, see `attention.attend`.
     remat: what a block computes again in the backward pass: "none" nothing,
       "dots" all but its products with parameters, "full" everything.
     scan_layers: compile one block and loop over it; with `remat` it takes the
@@ -72,6 +73,7 @@ class ViTConfig:
   mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
   std: tuple[float, float, float] = (0.229, 0.224, 0.225)
   dtype: str = "float32"
+  attention: str = "xla"
   remat: str = "none"
   scan_layers: bool = False
   tower: str = "vit"
@@ -129,6 +131,7 @@ class ViTConfig:
     layers.check_activation("image", self.activation)
     layers.check_dtype("image", self.dtype)
     layers.check_remat("image", self.remat)
+    attention.check_kind("image", self.attention)
     object.__setattr__(self, "mean", tuple(self.mean))
     object.__setattr__(self, "std", tuple(self.std))
 
@@ -162,9 +165,7 @@ class ViT(nn.Module):
     dtype = jnp.dtype(config.dtype)
     pixels = layers.normalise(image, config.mean, config.std)
     patches = patchify(pixels, config.patch_size)  # (B, P, 3 * patch ** 2)
-    x = nn.Dense(
-      config.width, dtype=dtype, name="patch_embed", dot_general=layers.dot_2d
-    )(patches)
+    x = layers.Dense(config.width, dtype, name="patch_embed")(patches)
     num_patches = x.shape[1]
     if config.class_token:
       x = jnp.concatenate([self._tokens("class_token", 1, x), x], axis=1)
@@ -220,15 +221,10 @@ class Block(nn.Module):
     dtype = jnp.dtype(config.dtype)
 
     def dense(features, name):
-      return nn.Dense(
-        features, dtype=dtype, name=name, dot_general=layers.dot_2d
-      )
+      return layers.Dense(features, dtype, name=name)
 
     def norm(name):
       return nn.LayerNorm(config.layer_norm_eps, dtype=dtype, name=name)
-
-    def heads(y):
-      return y.reshape(*y.shape[:2], config.num_heads, -1)  # (B, P, H, W / H)
 
     def scale(name, y):
       if not config.layer_scale:
@@ -238,13 +234,12 @@ class Block(nn.Module):
       return y * self.param(name, start, (config.width,)).astype(dtype)
 
     y = norm("norm_attention")(x)
-    y = jax.nn.dot_product_attention(
-      *(
-        heads(dense(config.width, name)(y))
-        for name in ("query", "key", "value")
-      )
+    y = attention.attend(
+      *(dense(config.width, name)(y) for name in ("query", "key", "value")),
+      num_heads=config.num_heads,
+      kind=config.attention,
     )
-    y = dense(config.width, "attention_out")(y.reshape(x.shape))
+    y = dense(config.width, "attention_out")(y)
     x += scale("scale_attention", y)
 
     y = norm("norm_mlp")(x)
@@ -263,9 +258,7 @@ class AttentionPool(nn.Module):
     dtype = jnp.dtype(config.dtype)
 
     def dense(features, name):
-      return nn.Dense(
-        features, dtype=dtype, name=name, dot_general=layers.dot_2d
-      )
+      return layers.Dense(features, dtype, name=name)
 
     def heads(y):
       return y.reshape(*y.shape[:2], config.num_heads, -1)
