@@ -1,12 +1,17 @@
 """From ConfigDict to dataclasses: every mistake is named."""
 
+import dataclasses
 import importlib.util
 import re
 from pathlib import Path
 
+import jax
 import pytest
+from flax import traverse_util
 
 from tier_jax import config as config_lib
+from tier_jax import optim
+from tier_jax.models import dual_encoder
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -69,6 +74,62 @@ def test_rad_dino_has_the_grid_of_its_weights_and_trains_two_blocks():
     for name in names
   ]
   assert frozen == [True] * 10 + [False] * 2
+
+
+def _frozen(tower, parts):
+  return {f"{tower}/{part}" for part in parts.split()}
+
+
+def _layers(name, count):
+  return " ".join(f"{name}_{i}" for i in range(count))
+
+
+_TABLES = "word_embeddings position_embeddings"
+_BELOW_BLOCKS = "patch_embed position_embed class_token"
+_BELOW_LAYERS = f"{_TABLES} token_type_embeddings norm_embeddings"
+
+
+@pytest.mark.parametrize(
+  ("name", "arg", "image", "text"),
+  [
+    ("vit_b16", None, "", ""),
+    ("vit_b16", "smoke", "", ""),
+    (
+      "rad_dino_b14",
+      None,
+      f"{_BELOW_BLOCKS} {_layers('block', 10)}",
+      f"{_BELOW_LAYERS} {_layers('layer', 8)}",
+    ),
+    (
+      "rad_dino_b14",
+      "smoke",
+      f"{_BELOW_BLOCKS} {_layers('block', 2)}",
+      f"{_BELOW_LAYERS} {_layers('layer', 2)}",
+    ),
+    ("paper_resnet50", None, "", f"{_TABLES} {_layers('layer', 8)}"),
+    ("paper_resnet50", "smoke", "", f"{_TABLES} {_layers('layer', 8)}"),
+    ("demo", "tier", "", ""),
+  ],
+)
+def test_what_a_config_trains(name, arg, image, text):
+  config = config_lib.build(load(name, arg))
+  model = config.model
+  if not model.text.vocab_size:
+    model = dataclasses.replace(
+      model, text=dataclasses.replace(model.text, vocab_size=50)
+    )
+  shapes = jax.eval_shape(
+    lambda: dual_encoder.init_variables(
+      dual_encoder.DualEncoder(model), jax.random.key(0), 8
+    )
+  )["params"]
+  trainable, fixed = (
+    {"/".join(path[:2]) for path in traverse_util.flatten_dict(tree)}
+    for tree in optim.partition(shapes, config.optim.frozen)
+  )
+  assert fixed == _frozen("image_tower", image) | _frozen("text_tower", text)
+  assert not trainable & fixed
+  assert {"logit_scale", "image_head/out", "text_head/out"} <= trainable
 
 
 def test_the_paper_freezes_eight_layers_and_counts_as_the_authors_do():
