@@ -18,7 +18,9 @@ entropies = jax.jit(
 )
 
 
-def reference(sims, mask, tau=1.0, reduction="per_report", eps=0.0):
+def reference(
+  sims, mask, tau=1.0, reduction="per_report", eps=0.0, normalize=False
+):
   """The definition again: float64, loops, no trick."""
   reports, patches = [], []
   for s, m in zip(np.asarray(sims, np.float64), mask, strict=True):
@@ -30,8 +32,12 @@ def reference(sims, mask, tau=1.0, reduction="per_report", eps=0.0):
       p = np.exp(z) / np.exp(z).sum() + eps
       return -(p * np.log(p)).sum()
 
-    reports.append([row_entropy(row) for row in kept])
-    patches.append(np.mean([row_entropy(column) for column in kept.T]))
+    over_patches = np.log(kept.shape[1]) if normalize else 1
+    over_tokens = np.log(len(kept)) if normalize else 1
+    reports.append([row_entropy(row) / over_patches for row in kept])
+    patches.append(
+      np.mean([row_entropy(column) / over_tokens for column in kept.T])
+    )
   if not reports:
     return 0.0, 0.0
   if reduction == "per_report":
@@ -75,10 +81,18 @@ def test_golden_values(mask, options, token, patch):
 @pytest.mark.parametrize("reduction", entropy.REDUCTIONS)
 @pytest.mark.parametrize("tau", [1.0, 0.07])
 @pytest.mark.parametrize("eps", [0.0, 1e-7])
-def test_equals_float64_loops(reduction, tau, eps):
+@pytest.mark.parametrize("normalize", [False, True])
+def test_equals_float64_loops(reduction, tau, eps, normalize):
   sims, mask = random_case()
-  got = entropies(sims, mask, temperature=tau, reduction=reduction, eps=eps)
-  want = reference(sims, mask, tau, reduction, eps)
+  got = entropies(
+    sims,
+    mask,
+    temperature=tau,
+    reduction=reduction,
+    eps=eps,
+    normalize=normalize,
+  )
+  want = reference(sims, mask, tau, reduction, eps, normalize)
   np.testing.assert_allclose(got, want, rtol=1e-5)
 
 

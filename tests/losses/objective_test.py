@@ -241,3 +241,14 @@ def test_the_authors_preset_sets_what_the_released_code_does():
 def test_bad_config(options, words):
   with pytest.raises(ValueError, match=words):
     objective.LossConfig(**options)
+
+
+def test_idle_penalties_reach_neither_loss_nor_gradient():
+  def total(token_embeds):
+    output = make_output() | {"token_embeds": token_embeds}
+    return losses(output, make_batch(), objective.LossConfig(**PLAIN))[0]
+
+  # Whatever is multiplied by 0 would still be NaN.
+  value, grad = jax.value_and_grad(total)(jnp.full((SIZE, TOKENS, 7), jnp.nan))
+  assert jnp.isfinite(value)
+  np.testing.assert_array_equal(grad, 0)
