@@ -98,6 +98,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       "layer_norm_eps": 1e-6,
       "mean": (0.485, 0.456, 0.406),
       "std": (0.229, 0.224, 0.225),
+      "scan_layers": False,
+      "remat": "none",
     },
     "text": {
       "dropout_rate": 0.1,
@@ -112,6 +114,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       "type_vocab_size": 2,
       "layer_norm_eps": 1e-12,
       "activation": "gelu",
+      "scan_layers": False,
+      "remat": "none",
     },
   }
   # Hub names or local directories of safetensors; launch/convert_weights.py
