@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental import pallas as pl
 
 from tier_jax import flops, sharding
 
@@ -73,3 +74,22 @@ def test_inside_shard_map_all_devices_count():
     out_specs=jax.P("data"),
   )
   assert flops.count(traced(f, (8, 3), (3, 5))) == 2 * 8 * 3 * 5
+
+
+def test_a_kernel_counts_at_each_point_of_its_grid():
+  def kernel(x, w, out):
+    out[0] = x[0] @ w[...]
+
+  def f(x, w):
+    return pl.pallas_call(
+      kernel,
+      grid=(6,),
+      in_specs=[
+        pl.BlockSpec((1, 8, 16), lambda i: (i, 0, 0)),
+        pl.BlockSpec((16, 4), lambda i: (0, 0)),
+      ],
+      out_specs=pl.BlockSpec((1, 8, 4), lambda i: (i, 0, 0)),
+      out_shape=jax.ShapeDtypeStruct((6, 8, 4), "float32"),
+    )(x, w)
+
+  assert flops.count(traced(f, (6, 8, 16), (16, 4))) == 6 * 2 * 8 * 16 * 4

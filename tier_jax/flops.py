@@ -34,6 +34,8 @@ def count(jaxpr: Any) -> int:
       times = params["length"] if name == "scan" else 1
       if name == "shard_map":
         times = params["mesh"].size
+      elif name == "pallas_call":
+        times = math.prod(params["grid_mapping"].grid)
       total += times * sum(count(inner) for inner in _inner(params))
   return total
 
