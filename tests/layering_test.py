@@ -55,8 +55,9 @@ RULES = {
   "tier_jax/train.py": ("tier_jax",),
   "tier_jax/inference.py": ("tier_jax",),
   "tier_jax/export.py": ("tier_jax",),
+  "tier_jax/benchmarks": ("tier_jax",),
+  "tier_jax/benchmarks/data_prep.py": ("data_prep", "tier_jax.benchmarks"),
   "launch": ("tier_jax",),
-  "launch/benchmark.py": ("tier_jax", "data_prep"),
 }
 # What a room must not pull in, even through others.
 FOREIGN = {

@@ -1,16 +1,17 @@
+import functools
 import json
 import statistics
 import subprocess
 import sys
+import types
 from pathlib import Path
 
-import numpy as np
-import pydicom
+import jax
 import pytest
-from pydicom import pixels, uid
 
-from data_prep import dicom, images
 from launch import benchmark
+from tier_jax import program, sharding
+from tier_jax.benchmarks import data_prep, devices
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "benchmark.py"
 
@@ -41,33 +42,12 @@ def test_data_prep_on_tiny_files(tmp_path):
   assert "native" in done.stdout
   (entry,) = results["syntaxes"].values()
   rates = entry["rates"]
-  assert list(rates) == [cell for cell, _, _ in benchmark.CELLS]
+  assert list(rates) == [cell for cell, _, _ in data_prep.CELLS]
   for values in rates.values():
     assert len(values) == 2
     assert min(values) > 0
   assert entry["median"]["rates"]["whole"] == statistics.median(rates["whole"])
   assert results["start_s"] > 0
-
-
-def test_ratios_are_taken_within_rounds_and_of_the_best():
-  rates = {cell: [1.0, 1.0, 1.0] for cell, _, _ in benchmark.CELLS}
-  # The second and third rounds were disturbed, each in another cell.
-  rates |= {"whole_2": [8.0, 4.0, 6.0], "bare_2": [10.0, 8.0, 2.0]}
-  found = benchmark.summarise(rates)
-  assert found["median"]["rates"]["bare_2"] == 8
-  assert found["median"]["ratios"]["whole_2 / bare_2"] == 0.8  # .8, .5, 3
-  assert found["best"]["ratios"]["whole_2 / bare_2"] == 0.8
-  assert found["median"]["ratios"]["whole_2 / whole"] == 6
-  assert found["best"]["ratios"]["whole_2 / whole"] == 8
-  del rates["least"], rates["least_2"]
-  found = benchmark.summarise(rates)["median"]["ratios"]
-  assert list(found) == [
-    "whole / bare",
-    "whole_2 / bare_2",
-    "whole / grey",
-    "whole_2 / whole",
-    "bare_2 / bare",
-  ]
 
 
 @pytest.mark.parametrize(
@@ -84,37 +64,73 @@ def test_bad_flags_end_with_one_line(capsys, flag, message):
   assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", benchmark.SYNTAXES)
-def test_files_are_what_they_claim(tmp_path, name):
-  paths = benchmark.make_files(tmp_path, name, 64, 2)
-  first, second = (dicom.read_image(path) for path in paths)
-  assert not np.array_equal(first, second)
-  dataset = pydicom.dcmread(paths[0])
-  syntax = dataset.file_meta.TransferSyntaxUID
-  assert (
-    syntax
-    == {
-      "native": uid.ExplicitVRLittleEndian,
-      "jpeg_lossless": uid.JPEGLosslessSV1,
-      "jpeg_2000": uid.JPEG2000Lossless,
-    }[name]
-  )
-  assert (dataset.BitsAllocated, dataset.BitsStored) == (16, 12)
-  drawn = benchmark.draw(0, 64)
-  assert drawn.max() > 2**11
-  assert drawn.max() < 2**12
-  # An independent decoder, pydicom's own choice.
-  plugin = "" if name == "native" else "gdcm"
-  np.testing.assert_array_equal(
-    pixels.pixel_array(paths[0], decoding_plugin=plugin, raw=True),
-    drawn,
+QUICK = {
+  "input": (
+    *("--short_side=32", "--image_size=16", "--batch_size=8"),
+    *("--num_batches=2", "--rounds=2"),
+  ),
+  "train_step": ("--batch_size=8", "--rounds=2"),
+  "loss": ("--batch_size=8", "--max_length=8", "--rounds=2"),
+  "eval": (
+    *("--num_images=9", "--max_length=8", "--rounds=2", "--short_side=32"),
+    *("--batch_size=8", "--num_resamples=10"),
+  ),
+}
+
+
+def stand_in(config, mesh):
+  """A program of one product, since the real one takes long to compile."""
+  state = jax.ShapeDtypeStruct((512, 512), "float32")
+  batch = {"x": jax.ShapeDtypeStruct((config.train.batch_size, 512), "float32")}
+  step = jax.jit(lambda s, batch, key: (s, {"loss": (batch["x"] @ s).sum()}))
+  return types.SimpleNamespace(
+    trace=lambda: step.trace(state, batch, jax.random.key(0)),
+    init=lambda key: jax.numpy.ones(state.shape),
+    batch=batch,
   )
 
 
-def test_stored_values_shrink_as_grey_ones_do():
-  drawn = benchmark.draw(0, 64)
-  small = images.shrink(drawn, 16)
-  blocks = drawn.reshape(16, 4, 16, 4).mean(axis=(1, 3))
-  assert small.dtype == np.uint16
-  # Stored values are whole numbers: means are rounded to them.
-  np.testing.assert_allclose(small, blocks, atol=0.5)
+@pytest.mark.parametrize("name", QUICK)
+def test_every_part_measures(name, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(devices, "SIDE", {"cpu": 64})
+  # On one device, since all eight take long to compile for.
+  monkeypatch.setattr(
+    sharding,
+    "make_mesh",
+    functools.partial(sharding.make_mesh, devices=jax.devices()[:1]),
+  )
+  if name == "train_step":
+    monkeypatch.setattr(program, "make", stand_in)
+  output = tmp_path / "figures.json"
+  tiny = () if name == "input" else ("--model=tiny",)
+  arguments = [name, *QUICK[name], *tiny, f"--json={output}"]
+  assert benchmark.main(arguments) == 0
+  results = json.loads(output.read_text("utf-8"))
+  shown = capsys.readouterr().out
+  assert results["benchmark"] == name
+  assert results["machine"]["versions"]["jax"] == jax.__version__
+  for cell, values in results["rates"].items():
+    assert len(values) == 2
+    assert min(values) > 0
+    assert results["median"]["rates"][cell] == statistics.median(values)
+    assert cell in shown
+  assert results["median"]["ratios"]
+  if name == "train_step":
+    assert results["notes"]["GFLOP a pair"] == round(2 * 512 * 512 / 1e9, 3)
+  if name == "loss":
+    # InfoNCE: 8 x 8 logits of 128; similarities: 8 texts of 8 tokens with 16
+    # patches. Each product has two more of the same size in its gradient.
+    products = 3 * 2 * 128 * (8 * 8 + 8 * 8 * 16)
+    counted = results["notes"]["MFLOP a gradient, with penalties"]
+    assert counted == pytest.approx(products / 1e6, rel=0.1)
+
+
+def test_the_step_is_the_trainings_with_random_batches():
+  parser = benchmark.argparse.ArgumentParser()
+  devices.add_flags(parser, 8)
+  config = devices.make_config(parser.parse_args(["--dtype=bfloat16"]))
+  assert config.model.image.width == config.model.text.hidden_size == 768
+  assert config.model.image.grid == (14, 14)
+  assert config.model.text.dtype == config.model.image.dtype == "bfloat16"
+  with pytest.raises(ValueError, match="repeats is 0"):
+    devices.make_config(parser.parse_args(["--repeats=0"]))
