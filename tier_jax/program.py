@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tier_jax import config as config_lib
 from tier_jax import optim, sharding, train_step
-from tier_jax.models import dual_encoder, resnet
+from tier_jax.models import attention, dual_encoder, resnet
 from tier_jax.train_state import TrainState
 
 
@@ -48,7 +48,8 @@ class Program:
 
   def trace(self) -> jax.stages.Traced:
     """Returns `step` traced for what it takes, to be lowered and compiled."""
-    return self.step.trace(self.state, self.batch, self.key)
+    with attention.kernels_on(self.mesh):
+      return self.step.trace(self.state, self.batch, self.key)
 
 
 def make(config: config_lib.Config, mesh: jax.sharding.Mesh) -> Program:
@@ -105,6 +106,7 @@ def plain(config: config_lib.Config) -> config_lib.Config:
   Its numbers are the same but for rounding.
   """
   settings = {"remat": "none", "ring": False, "accumulate": 1}
+  settings["attention"] = "xla"  # the kernel's gradient computes scores again
 
   def reset(part):
     known = {f.name for f in dataclasses.fields(part)} & settings.keys()
