@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import traverse_util
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tier_jax import config as config_lib
 from tier_jax import optim, sharding, train_step
-from tier_jax.models import attention, dual_encoder, resnet
+from tier_jax.models import attention, dual_encoder
 from tier_jax.train_state import TrainState
 
 
@@ -69,9 +70,9 @@ def make(config: config_lib.Config, mesh: jax.sharding.Mesh) -> Program:
   )
   schedule = optim.make_schedule(config.optim, config.train.num_steps)
   key = jax.eval_shape(lambda: jax.random.key(config.seed))
-  shapes = jax.eval_shape(init_variables, key)["params"]
-  _check_frozen_statistics(config, shapes)
-  optimizer = optim.make_optimizer(config.optim, schedule, shapes)
+  variables = jax.eval_shape(init_variables, key)
+  _check_statistics(config, variables)
+  optimizer = optim.make_optimizer(config.optim, schedule, variables["params"])
   init = functools.partial(_init_state, init_variables, optimizer, config.optim)
   abstract = jax.eval_shape(init, key)
   shardings = sharding.state_sharding(abstract, mesh)
@@ -148,19 +149,32 @@ def _placed(leaf, where) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
 
 
-def _check_frozen_statistics(config, shapes) -> None:
-  """Raises ValueError if a frozen ResNet's running statistics would move."""
-  image = config.model.image
-  trainable, _ = optim.partition(shapes, config.optim.frozen)
-  if (
-    isinstance(image, resnet.ResNetConfig)
-    and "image_tower" not in trainable
-    and not image.freeze_batch_stats
-  ):
+def _check_statistics(config, variables) -> None:
+  """Raises ValueError if running statistics do not go with the parameters."""
+  statistics = traverse_util.flatten_dict(variables["batch_stats"])
+  if not statistics:
+    return
+  if config.optim.ema_decay:
     raise ValueError(
-      "optim.frozen holds the whole image tower, but its batch statistics "
-      "would move: expected model.image.freeze_batch_stats True"
+      f"optim.ema_decay is {config.optim.ema_decay}, expected 0: the running "
+      "statistics of batch norms are those of the parameters, not of their "
+      "average"
     )
+  _, fixed = optim.partition(variables["params"], config.optim.frozen)
+  fixed = {path[:-1] for path in traverse_util.flatten_dict(fixed)}
+  frozen = sorted({path[:-1] for path in statistics} & fixed)
+  for norm in frozen:
+    name = "/".join(norm)
+    if norm[0] != "image_tower":
+      raise ValueError(
+        f"optim.frozen holds {name}, but its batch statistics "
+        "move, expected it to train"
+      )
+    if not config.model.image.freeze_batch_stats:
+      raise ValueError(
+        f"optim.frozen holds {name}, but its batch statistics "
+        "would move: expected model.image.freeze_batch_stats True"
+      )
 
 
 def _init_state(init_variables, optimizer, config, key) -> TrainState:
