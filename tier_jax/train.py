@@ -35,6 +35,7 @@ _FREE = (
   *("data.data_dir", "data.num_", "train.eval_", "_every"),
   # But for rounding, and which units accumulation drops out.
   *("mesh.", "train.accumulate", "loss.ring"),
+  *(".attention", ".remat", ".scan_layers"),
 )
 _AHEAD = 2  # batches on the devices before the steps ask for them
 
