@@ -49,8 +49,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "brightness": 0.1,
     "contrast": 0.15,
   }
+  siglip = arg.startswith("siglip")  # has starting values of its own
   config.model = {
     "embed_dim": 128,
+    "init_logit_scale": math.log(10 if siglip else 1 / 0.07),
+    "init_logit_bias": -10.0 if siglip else 0.0,
     "image": {
       "image_size": 96,
       "patch_size": 12,
@@ -77,9 +80,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "local_weight": 0.0,
     **LOSSES[arg],
   }
-  if arg.startswith("siglip"):
-    config.model.init_logit_scale = math.log(10)
-    config.model.init_logit_bias = -10.0
   config.optim = {
     "learning_rate": 1e-3,
     "warmup_steps": 50,

@@ -31,7 +31,14 @@ _SMOKE = {
       "dtype": "float32",
     },
   },
-  "optim": {"warmup_steps": 1},
+  "optim": {
+    "warmup_steps": 1,
+    # Of three layers the last trains.
+    "frozen": (
+      "image_tower/(patch_embed|position_embed|class_token|block_[01])(/.*)?",
+      "text_tower/(.*_embeddings|layer_[01])/.*",
+    ),
+  },
   "train": {
     "batch_size": 8,
     "num_steps": 4,
@@ -120,9 +127,4 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   }
   if arg == "smoke":
     config.update(_SMOKE)
-    # Of three layers the last trains.
-    config.optim.frozen = (
-      "image_tower/(patch_embed|position_embed|class_token|block_[01])(/.*)?",
-      "text_tower/(.*_embeddings|layer_[01])/.*",
-    )
   return config

@@ -217,6 +217,20 @@ def test_batch_norms_do_not_accumulate():
     config_lib.build(values)
 
 
+def test_flagship_names_every_field_so_that_each_can_be_a_flag():
+  named = load("vit_b16").to_dict()
+
+  def missing(values, fields, prefix=""):
+    for name, value in fields.items():
+      if name not in values:
+        yield prefix + name
+      elif isinstance(value, dict):
+        yield from missing(values[name], value, f"{prefix}{name}.")
+
+  fields = config_lib.to_dict(config_lib.build(named))
+  assert not list(missing(named, fields))
+
+
 @pytest.mark.parametrize("page", ["README.md", "configs/README.md"])
 def test_flags_of_the_pages_are_keys_of_the_flagship(page):
   text = (CONFIGS.parent / page).read_text("utf-8")
