@@ -140,7 +140,9 @@ def test_import_of_an_export_is_the_same_bit_for_bit(family, tmp_path):
   )
   assert got.keys() == want.keys()
   for path, value in want.items():
-    np.testing.assert_array_equal(got[path], value, err_msg=str(path))
+    np.testing.assert_array_equal(
+      got[path], value, err_msg=str(path), strict=True
+    )
 
 
 def test_tokenizer_of_an_export_tokenises_alike(tmp_path):

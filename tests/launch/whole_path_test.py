@@ -227,3 +227,22 @@ def test_parameters_themselves_can_be_evaluated(data_dir, trained, tmp_path):
   measured = json.loads((tmp_path / "metrics.json").read_text())
   assert measured["params"] == "raw"
   assert measured["params_sha256"] == digest(trained[1]), done.stderr
+
+
+def test_a_training_goes_on_from_an_export(data_dir, trained, tmp_path):
+  export = tmp_path / "export"
+  run("launch/export.py", f"--workdir={trained[0]}", f"--output_dir={export}")
+  # At a rate that moves nothing, it ends with what it started from.
+  command = train_command(
+    data_dir,
+    tmp_path / "run",
+    f"--config.init.image={export / 'image_tower'}",
+    f"--config.init.text={export / 'text_tower'}",
+    f"--config.init.heads={export / 'heads.safetensors'}",
+    "--config.optim.learning_rate=1e-30",
+    "--config.optim.ema_decay=0.",
+    "--config.train.num_steps=2",
+    "--config.train.eval_every=2",
+  )
+  averaged = f"final moving average sha256:{digest(run(*command).stderr)}"
+  assert averaged in trained[1].splitlines()

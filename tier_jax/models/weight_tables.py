@@ -146,7 +146,8 @@ def to_ours(
       continue
     if value.shape != shape:
       problems.append(f"{path} is {value.shape}, expected {shape}")
-    found[path] = np.ascontiguousarray(value)
+    # Not np.ascontiguousarray, which makes a scalar an array of one.
+    found[path] = np.asarray(value, order="C")
   for short, key in by_key.items():
     if short not in used and not re.fullmatch(table.ignored, short):
       known = any(_matches(row.theirs, short) for row in table.rows)
@@ -179,9 +180,9 @@ def to_theirs(
     value = KINDS[row.kind][1](np.asarray(value))
     parts.setdefault(key, {})[row.part[0]] = value
   return {
-    key: np.ascontiguousarray(np.concatenate([found[i] for i in sorted(found)]))
+    key: np.concatenate([found[i] for i in sorted(found)])
     if len(found) > 1
-    else np.ascontiguousarray(found[0])
+    else found[0]
     for key, found in parts.items()
   }
 
