@@ -188,8 +188,9 @@ def make_diagnose(
   """Returns diagnose(params, batch_stats, batch): gradient norms, by name.
 
   By loss term and tower: three backward passes, for now and then and not for
-  every step. The norms are of the terms themselves, before their weights, and
-  of what trains: 0 where nothing of a tower and its head does.
+  every step. The model is as in evaluation. The norms are of the entropies
+  before their weights, of the contrastive terms' weighted sum, and of what
+  trains: 0 where nothing of a tower and its head does.
 
   Args:
     model, config, frozen, accumulate, mesh: as in `make_train_step`.
