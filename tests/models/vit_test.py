@@ -118,6 +118,7 @@ def test_dinov2_and_siglip_have_the_published_sizes(config, millions):
   dino = config.get("pooling") != "map"
   config = vit.ViTConfig(**config, class_token=dino, layer_scale=dino)
   count = sum(leaf.size for leaf in jax.tree.leaves(shapes(config)))
+  # Two decimals are given: half a unit of the last, and float rounding.
   np.testing.assert_allclose(count / 1e6, millions, atol=0.006)
 
 
