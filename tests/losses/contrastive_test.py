@@ -133,7 +133,7 @@ def test_shuffled_partners_cost_more(name):
 
 def test_same_group():
   hashes = jnp.array([[1, 2], [1, 3], [2, 2], [1, 2]], jnp.uint32)
-  assert np.asarray(contrastive.same_group(hashes), int).tolist() == [
+  assert np.asarray(contrastive.same_group(hashes, hashes), int).tolist() == [
     [1, 0, 0, 1],
     [0, 1, 0, 0],
     [0, 0, 1, 0],

@@ -102,9 +102,9 @@ def siglip(
   return -jnp.mean(jnp.sum(fits, axis=1))
 
 
-def same_group(hashes: jax.Array) -> jax.Array:
-  """Returns (B, B) bool, True where two examples' (B, 2) hashes are equal."""
-  return jnp.all(hashes[:, None] == hashes[None], axis=-1)
+def same_group(row_groups: jax.Array, column_groups: jax.Array) -> jax.Array:
+  """Returns (B, C) bool: where rows of (B, k) and (C, k) integers are equal."""
+  return jnp.all(row_groups[:, None] == column_groups[None], axis=-1)
 
 
 def symmetric_cross_entropy(

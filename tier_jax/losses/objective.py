@@ -11,12 +11,8 @@ import jax.numpy as jnp
 
 from tier_jax.losses import contrastive, entropy, local, ring, statistics
 
-# What of the batch says that two pairs are no negatives of each other.
-POSITIVES = {
-  "pair": (),
-  "study": ("study_hash",),
-  "text": ("text_hash",),
-}
+# What of the batch is equal in two pairs that are no negatives of each other.
+POSITIVES = {"pair": "", "study": "study_hash", "text": "text_hash"}
 
 # What the released code does.
 _AUTHORS = {
@@ -209,17 +205,16 @@ def compute_losses(
 
 def _contrastive_terms(output, batch, mask, config, mesh):
   """The terms whose weight is not 0, by name, before their weights."""
-  groups = tuple(batch[name] for name in POSITIVES[config.positives])
-  positives = None
+  groups = positives = None
+  if POSITIVES[config.positives]:
+    groups = batch[POSITIVES[config.positives]]
   if config.ring:
     if mesh is None:
       raise ValueError("loss.ring is True, expected a mesh beside the config")
     form, negatives = ring, {"groups": groups, "mesh": mesh}
   else:
-    if groups:
-      positives = functools.reduce(
-        jnp.logical_or, map(contrastive.same_group, groups)
-      )
+    if groups is not None:
+      positives = contrastive.same_group(groups, groups)
     form, negatives = contrastive, {"positives": positives}
   terms = {}
   if config.infonce_weight:

@@ -7,9 +7,8 @@ b = B / devices. Values and gradients are those of `contrastive`.
 Gradients are a second round. Autodiff would keep the second embeddings of
 every station, all B of them; a few numbers a row are enough.
 
-`groups` says who is no negative of an image besides its own text: a tuple of
-(B, k) integers, j fits i where their rows of one of them are equal; () is no
-one.
+`groups` says who is no negative of an image besides its own text: (B, k)
+integers, j fits i where their rows are equal; None is no one.
 """
 
 import functools
@@ -22,15 +21,13 @@ from jax.sharding import Mesh, PartitionSpec
 
 from tier_jax.losses import contrastive
 
-Groups = tuple[jax.Array, ...]
-
 
 def infonce(
   image_embeds: jax.Array,
   text_embeds: jax.Array,
   logit_scale: jax.Array,
   *,
-  groups: Groups,
+  groups: jax.Array | None,
   mesh: Mesh,
 ) -> jax.Array:
   """Returns `contrastive.infonce`; both directions in one round.
@@ -56,7 +53,7 @@ def image_image(
   second_image_embeds: jax.Array,
   logit_scale: jax.Array,
   *,
-  groups: Groups,
+  groups: jax.Array | None,
   mesh: Mesh,
 ) -> jax.Array:
   """Returns `contrastive.image_image`; arguments as in `infonce`."""
@@ -74,7 +71,7 @@ def siglip(
   logit_scale: jax.Array,
   logit_bias: jax.Array,
   *,
-  groups: Groups,
+  groups: jax.Array | None,
   mesh: Mesh,
 ) -> jax.Array:
   """Returns `contrastive.siglip`; arguments as in `infonce`.
@@ -105,7 +102,7 @@ def _cross_entropy_forward(mesh, weights, rows, columns, logit_scale, groups):
     rows, row_groups, of_rows = home
     columns, column_groups, of_columns = passing
     logits = _logits(rows, columns, logit_scale)
-    positives = _positives(row_groups, column_groups)
+    positives = contrastive.same_group(row_groups, column_groups)
 
     def add(sums, axis):
       return (
@@ -170,7 +167,7 @@ def _sigmoid_forward(mesh, rows, columns, logit_scale, logit_bias, groups):
     rows, row_groups, sums = home
     columns, column_groups = passing
     logits = _logits(rows, columns, *numbers)
-    positives = _positives(row_groups, column_groups)
+    positives = contrastive.same_group(row_groups, column_groups)
     fits = jax.nn.log_sigmoid(jnp.where(positives, logits, -logits))
     return (rows, row_groups, sums - jnp.sum(fits, axis=1)), passing
 
@@ -223,7 +220,7 @@ def _gradients(mesh, slopes, home, passing, numbers, cotangent):
     (rows, row_groups, of_rows), (row_sums, scale_sums, bias_sums) = home
     (columns, column_groups, of_columns), column_sums = passing
     logits = _logits(rows, columns, *numbers)
-    positives = _positives(row_groups, column_groups)
+    positives = contrastive.same_group(row_groups, column_groups)
     slope = slopes(logits, positives, of_rows, of_columns)
     row_sums += jnp.matmul(slope, columns)
     column_sums += jnp.matmul(slope.T, rows)
@@ -293,17 +290,6 @@ def _logits(rows, columns, logit_scale, logit_bias=0.0):
   return jnp.exp(logit_scale) * cosines + logit_bias
 
 
-def _positives(row_groups, column_groups):
-  """(b, b) bool: who is no negative of whom."""
-  return functools.reduce(
-    jnp.logical_or,
-    (
-      jnp.all(row[:, None] == column[None], axis=-1)
-      for row, column in zip(row_groups, column_groups, strict=True)
-    ),
-  )
-
-
 def _groups(rows, columns, columns_name, groups, mesh):
   """Checks what the public functions are given; no groups is one's own."""
   contrastive.check_embeds(rows, columns, columns_name)
@@ -312,4 +298,4 @@ def _groups(rows, columns, columns_name, groups, mesh):
       f"image_embeds {rows.shape}: expected a multiple of the {mesh.size} "
       "devices"
     )
-  return groups or (jnp.arange(len(rows))[:, None],)
+  return jnp.arange(len(rows))[:, None] if groups is None else groups
