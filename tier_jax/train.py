@@ -308,10 +308,9 @@ class _Evaluation:
         process_count=jax.process_count(),
       )
     ]
-    names = ("contrastive_loss", "token_entropy", "patch_entropy")
     scalars = {
       f"valid/{name}": float(np.mean([row[name] for row in rows]))
-      for name in names
+      for name in train_step.TERMS
     }
     if self._zero_shot is not None:
       if self._encoder is None:
