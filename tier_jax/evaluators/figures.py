@@ -14,7 +14,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import figure
 
-RUN_COLOURS = ("#0f766e", "#c2410c", "#4338ca", "#a16207")
+RUN_COLOURS = (
+  *("#0f766e", "#c2410c", "#4338ca", "#a16207", "#be185d"),
+  *("#0284c7", "#4d7c0f", "#7e22ce", "#475569", "#dc2626"),
+)
 _INK, _GRID = "#475569", "#e2e8f0"
 _STYLE: dict[Any, Any] = {
   "svg.hashsalt": "tier-jax",  # equal figures give equal bytes
@@ -38,6 +41,11 @@ _STYLE: dict[Any, Any] = {
 }
 _MAX_POINTS = 300  # a curve of more is thinned: the eye sees no difference
 _TILE = 288  # pixels of a heat-map's side
+
+
+def run_colour(i: int) -> str:
+  """Returns the colour of run number `i`; after ten they come again."""
+  return RUN_COLOURS[i % len(RUN_COLOURS)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +111,8 @@ def histogram(counts: Mapping[str, np.ndarray]) -> str:
   with mpl.rc_context(_STYLE):
     fig = figure.Figure(figsize=(6.8, 2.6), layout="constrained")
     axes = fig.add_subplot()
-    for (name, values), colour in zip(
-      counts.items(), RUN_COLOURS, strict=False
-    ):
+    for i, (name, values) in enumerate(counts.items()):
+      colour = run_colour(i)
       edges = np.linspace(-1, 1, len(values) + 1)
       share = values / max(values.sum(), 1)
       axes.stairs(share, edges, fill=True, color=colour, alpha=0.22)

@@ -198,7 +198,7 @@ def _bars(areas) -> str:
     if area is None or area["value"] is None:
       continue
     y = step * i + 7
-    colour = figures.RUN_COLOURS[i % len(figures.RUN_COLOURS)]
+    colour = figures.run_colour(i)
     if area["low"] is not None:
       marks.append(
         f'<line x1="{place(area["low"])}" x2="{place(area["high"])}" y1="{y}" '
@@ -218,7 +218,7 @@ def _curves(runs) -> str:
   """Training curves: the known ones first, the others folded away."""
   panels: dict[str, list[figures.Line]] = {}
   for i, run in enumerate(runs):
-    colour = figures.RUN_COLOURS[i % len(figures.RUN_COLOURS)]
+    colour = figures.run_colour(i)
     for key in dict.fromkeys(key for row in run.curves for key in row):
       split, _, name = key.partition("/")
       if split not in ("train", "valid") or name.endswith("_gap"):
@@ -300,7 +300,7 @@ def _rocs(runs) -> str:
         x, y = statistics.roc_curve(
           item.truth[:, column], item.scores[:, column]
         )
-        colour = figures.RUN_COLOURS[i % len(figures.RUN_COLOURS)]
+        colour = figures.run_colour(i)
         lines.append(
           figures.Line(f"{run.name} {area['value']:.3f}", x, y, colour)
         )
@@ -434,7 +434,7 @@ def _figure(caption: str, uri: str) -> str:
 
 
 def _dot(i: int) -> str:
-  colour = figures.RUN_COLOURS[i % len(figures.RUN_COLOURS)]
+  colour = figures.run_colour(i)
   return f'<span class="dot" style="background:{colour}"></span>'
 
 
