@@ -71,6 +71,8 @@ def chart(lines: Sequence[Line], *, x_label: str) -> str:
         y,
         color=line.colour,
         linestyle=(0, (4, 2)) if line.dashed else "-",
+        # One point alone is no line: it would not be seen.
+        marker="o" if len(x) == 1 else None,
         label=line.label,
         alpha=0.95,
       )
