@@ -81,7 +81,7 @@ def _score(evaluators, model, data_dir, output_dir):
       "params_sha256": model.params_digest,
     },
   )
-  maps = heatmaps.compute(model, data_dir, evaluators)
+  maps = heatmaps.Cases(data_dir, evaluators, model.image_size).compute(model)
   if maps is not None:
     maps.save(output_dir / "heatmaps.npz")
   workdir = Path(_WORKDIR.value)

@@ -18,6 +18,12 @@ def _evaluators(tmp_path):
   return [zero_shot.ZeroShot(chexpert.TEST, directory)]
 
 
+def _compute(tmp_path, encoder=None):
+  encoder = encoder or datasets.Encoder()
+  cases = heatmaps.Cases(tmp_path, _evaluators(tmp_path), encoder.image_size)
+  return cases.compute(encoder)
+
+
 def _boxed():
   names = ["Edema", "Consolidation", "Edema", "Edema"]
   return [
@@ -31,7 +37,7 @@ def _boxed():
 def test_maps_are_the_cosines_of_tokens_and_patches(tmp_path):
   datasets.write(tmp_path / "mimic_cxr", {"test": _boxed()})
   encoder = datasets.Encoder()
-  maps = heatmaps.compute(encoder, tmp_path, _evaluators(tmp_path))
+  maps = _compute(tmp_path)
   assert maps.findings.tolist() == ["Consolidation", "Edema", "Edema", "Edema"]
   # LEFT of the image is the patient's right.
   assert maps.phrases[0] == "There is consolidation in the right lung."
@@ -55,7 +61,7 @@ def test_maps_are_the_cosines_of_tokens_and_patches(tmp_path):
 def test_similarities_are_those_of_reports_with_their_own_images(tmp_path):
   datasets.write(tmp_path / "mimic_cxr", {"validate": _boxed()})
   encoder = datasets.Encoder()
-  maps = heatmaps.compute(encoder, tmp_path, _evaluators(tmp_path))
+  maps = _compute(tmp_path)
   assert maps.histogram.sum() == 4 * 3 * 16  # images, tokens, patches
   assert 0 <= maps.near_zero <= 1
   assert -1 <= maps.mean_max <= 1
@@ -64,7 +70,7 @@ def test_similarities_are_those_of_reports_with_their_own_images(tmp_path):
 
 
 def test_without_boxes_the_benchmark_s_positives_are_shown(tmp_path):
-  maps = heatmaps.compute(datasets.Encoder(), tmp_path, _evaluators(tmp_path))
+  maps = _compute(tmp_path)
   assert maps.findings.tolist() == ["Edema"] * 4
   assert maps.boxes.shape == (0, 4)
   assert not maps.histogram.any()
@@ -94,7 +100,7 @@ def test_phrase_names_the_side_of_the_boxes(boxes, phrase):
 
 def test_file_is_plain_arrays_and_the_same_each_time(tmp_path):
   datasets.write(tmp_path / "mimic_cxr", {"test": _boxed()})
-  maps = heatmaps.compute(datasets.Encoder(), tmp_path, _evaluators(tmp_path))
+  maps = _compute(tmp_path)
   maps.save(tmp_path / "a.npz")
   again = heatmaps.load(tmp_path / "a.npz")
   again.save(tmp_path / "b.npz")

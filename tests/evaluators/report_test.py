@@ -46,7 +46,9 @@ def runs(tmp_path_factory):
       {"step": 3, "params_sha256": "ab"},
       num_resamples=50,
     )
-    heatmaps.compute(encoder, data, evaluators).save(data / "heatmaps.npz")
+    heatmaps.Cases(data, evaluators, encoder.image_size).compute(encoder).save(
+      data / "heatmaps.npz"
+    )
     lines = [
       {
         "step": step,

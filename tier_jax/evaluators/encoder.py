@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -48,8 +48,17 @@ class Encoder:
     tokenize: tokenizer.Tokenizer,
     mesh: Mesh,
     batch_size: int = 64,
+    before_batch: Callable[[], None] = lambda: None,
   ):
-    """`batch_size` is rounded up to a multiple of the devices."""
+    """Compiles nothing yet.
+
+    Args:
+      model, variables, tokenize: what embeds.
+      mesh: over whose devices a batch is split.
+      batch_size: rounded up to a multiple of the devices.
+      before_batch: called before each batch; what it raises ends the work.
+    """
+    self._before_batch = before_batch
     self.image_size = model.config.image.image_size
     self.grid = model.config.image.grid
     self.variables = variables
@@ -116,6 +125,7 @@ class Encoder:
     parts = []
     for start in range(0, total, self._batch_size):
       batch = [array[start : start + self._batch_size] for array in arrays]
+      self._before_batch()
       missing = self._batch_size - len(batch[0])
       batch = [np.concatenate([b, b[:1].repeat(missing, 0)]) for b in batch]
       outputs = jax.device_get(encode(self.variables, *batch))

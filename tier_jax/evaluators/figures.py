@@ -14,6 +14,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import figure
 
+from tier_jax.evaluators import heatmaps
+
 RUN_COLOURS = (
   *("#0f766e", "#c2410c", "#4338ca", "#a16207", "#be185d"),
   *("#0284c7", "#4d7c0f", "#7e22ce", "#475569", "#dc2626"),
@@ -126,18 +128,21 @@ def histogram(counts: Mapping[str, np.ndarray]) -> str:
     return _svg(fig)
 
 
-def tile(
+def overlay(
   image: np.ndarray,
   similarity: np.ndarray | None = None,
   boxes: np.ndarray | None = None,
-) -> str:
-  """Returns a JPEG of an image, with similarity as colour and boxes outlined.
+) -> np.ndarray:
+  """Returns an image, with similarity as colour and boxes outlined, as BGR.
 
   Args:
     image: (S, S) uint8.
     similarity: (rows, columns) float32; its 1st to 99th percentile spans the
       colours, and low values are transparent.
     boxes: (n, 4) x0, y0, x1, y1 in pixels of the image.
+
+  Returns:
+    (288, 288, 3) uint8.
   """
   size = (_TILE, _TILE)
   grey = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
@@ -164,8 +169,38 @@ def tile(
         thickness,
         cv2.LINE_AA,
       )
+  return picture
+
+
+def tile(
+  image: np.ndarray,
+  similarity: np.ndarray | None = None,
+  boxes: np.ndarray | None = None,
+) -> str:
+  """Returns what `overlay` does, as a JPEG."""
+  picture = overlay(image, similarity, boxes)
   _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
   return _uri("image/jpeg", data.tobytes())
+
+
+def sheet(maps: heatmaps.Heatmaps) -> np.ndarray:
+  """Returns all images of `maps` beside what their sentences point to.
+
+  Returns:
+    (H, W, 3) uint8 RGB: a row of images, with their boxes, over a row of maps.
+  """
+  columns = []
+  for k, image in enumerate(maps.images):
+    boxes = maps.boxes[maps.box_image == k]
+    columns.append(
+      np.concatenate(
+        [
+          overlay(image, boxes=boxes),
+          overlay(image, maps.phrase_maps[k], boxes),
+        ]
+      )
+    )
+  return np.concatenate(columns, axis=1)[..., ::-1]
 
 
 def _thin(x, y) -> tuple[np.ndarray, np.ndarray]:

@@ -84,49 +84,70 @@ def load(path: Path) -> Heatmaps:
     return Heatmaps(**{name: arrays[name] for name in names})
 
 
-def compute(
-  encoder: zero_shot.Encoder,
-  data_dir: Path,
-  evaluators: Sequence[zero_shot.ZeroShot],
-) -> Heatmaps | None:
-  """Returns heat-maps of a few held-out images, the same for every encoder.
+class Cases:
+  """A few held-out images to look at, the same for every encoder.
 
-  The images are those of `data_dir`/mimic_cxr that carry boxes (its `test`
-  split, or else `validate`), one a finding in turn; without any, positive
-  images of the evaluators' first labels; None without any of these too.
+  They are those of `data_dir`/mimic_cxr that carry boxes (its `test` split, or
+  else `validate`), one a finding in turn; without any, positive images of the
+  evaluators' first labels; without any of these, there are none.
   """
-  held_out = list(_held_out(data_dir))
-  chosen = _with_boxes(held_out) or _positives(evaluators)
-  if not chosen:
-    return None
-  size = encoder.image_size
-  images, boxes, box_image = [], [], []
-  for i, (record, finding) in enumerate(chosen):
-    images.append(transforms.eval_image(record.image, size))
-    own = [box for name, box in record.boxes if name == finding]
-    shown = transforms.eval_boxes(np.array(own), record.image.shape, size)
-    area = (shown[:, 2] - shown[:, 0]) * (shown[:, 3] - shown[:, 1])
-    boxes.append(shown[area > 0])
-    box_image += [i] * int((area > 0).sum())
-  phrases = [
-    _phrase(finding, own, size)
-    for (_, finding), own in zip(chosen, boxes, strict=True)
-  ]
-  phrase_maps, words, word_maps = _maps(encoder, np.stack(images), phrases)
-  histogram, near_zero, mean_max = _similarities(encoder, held_out)
-  return Heatmaps(
-    images=np.stack(images),
-    findings=np.array([finding for _, finding in chosen]),
-    phrases=np.array(phrases),
-    boxes=np.concatenate(boxes).astype(np.float32),
-    box_image=np.array(box_image, np.int64),
-    phrase_maps=phrase_maps,
-    words=words,
-    word_maps=word_maps,
-    histogram=histogram,
-    near_zero=np.array(near_zero),
-    mean_max=np.array(mean_max),
-  )
+
+  def __init__(
+    self,
+    data_dir: Path,
+    evaluators: Sequence[zero_shot.ZeroShot],
+    image_size: int,
+  ):
+    """Chooses them, and reports for the histogram, once.
+
+    Args:
+      data_dir: root of the prepared datasets.
+      evaluators: of the benchmarks.
+      image_size: side of the encoders' images.
+    """
+    held_out = list(_held_out(data_dir))
+    self._pairs = [
+      (transforms.eval_image(r.image, image_size), r.impression or r.findings)
+      for r in held_out
+      if r.impression or r.findings
+    ][:_NUM_PAIRS]
+    chosen = _with_boxes(held_out) or _positives(evaluators)
+    self._findings = [finding for _, finding in chosen]
+    self._images, self._boxes = [], []
+    for record, finding in chosen:
+      self._images.append(transforms.eval_image(record.image, image_size))
+      own = [box for name, box in record.boxes if name == finding]
+      shown = transforms.eval_boxes(
+        np.array(own), record.image.shape, image_size
+      )
+      area = (shown[:, 2] - shown[:, 0]) * (shown[:, 3] - shown[:, 1])
+      self._boxes.append(shown[area > 0])
+    self._phrases = [
+      _phrase(finding, own, image_size)
+      for finding, own in zip(self._findings, self._boxes, strict=True)
+    ]
+
+  def compute(self, encoder: zero_shot.Encoder) -> Heatmaps | None:
+    """Returns the heat-maps of an encoder, None without any image."""
+    if not self._images:
+      return None
+    images = np.stack(self._images)
+    phrase_maps, words, word_maps = _maps(encoder, images, self._phrases)
+    histogram, near_zero, mean_max = _similarities(encoder, self._pairs)
+    counts = [len(boxes) for boxes in self._boxes]
+    return Heatmaps(
+      images=images,
+      findings=np.array(self._findings),
+      phrases=np.array(self._phrases),
+      boxes=np.concatenate(self._boxes).astype(np.float32),
+      box_image=np.repeat(np.arange(len(counts)), counts),
+      phrase_maps=phrase_maps,
+      words=words,
+      word_maps=word_maps,
+      histogram=histogram,
+      near_zero=np.array(near_zero),
+      mean_max=np.array(mean_max),
+    )
 
 
 def _held_out(data_dir: Path) -> Iterator[records.Record]:
@@ -262,17 +283,16 @@ def _words(
 
 
 def _similarities(
-  encoder: zero_shot.Encoder, held_out: Sequence[records.Record]
+  encoder: zero_shot.Encoder, pairs: Sequence[tuple[np.ndarray, str]]
 ) -> tuple[np.ndarray, float, float]:
   """Returns histogram, share near zero and mean maximum over report tokens."""
   histogram = np.zeros(_NUM_BINS, np.int64)
-  pairs = [r for r in held_out if r.impression or r.findings][:_NUM_PAIRS]
   if not pairs:
     return histogram, np.nan, np.nan
-  size = encoder.image_size
-  images = [transforms.eval_image(record.image, size) for record in pairs]
-  _, patch_embeds = encoder.embed_images(np.stack(images))
-  texts = encoder.embed_texts([r.impression or r.findings for r in pairs])
+  _, patch_embeds = encoder.embed_images(
+    np.stack([image for image, _ in pairs])
+  )
+  texts = encoder.embed_texts([text for _, text in pairs])
   sims = np.einsum("ktd,kpd->ktp", texts.token_embeds, patch_embeds)
   sims = sims[np.asarray(texts.token_mask)]  # (counted tokens, P)
   if not len(sims):
