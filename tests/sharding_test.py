@@ -1,5 +1,8 @@
 """The mesh: shapes, refusals, and where a batch comes to lie."""
 
+import dataclasses
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -59,3 +62,24 @@ def test_batch_that_devices_do_not_divide_is_refused():
   with pytest.raises(ValueError, match="8 devices, times train.accumulate 4"):
     sharding.check_batch_size(16, mesh, 4)
   sharding.check_batch_size(32, mesh, 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+  """What jax looks at when it lays a mesh over a torus."""
+
+  id: int
+  coords: tuple[int, int, int]
+  platform: str = "tpu"
+  device_kind: str = "TPU v5"
+  core_on_chip: int = 0
+  process_index: int = 0
+
+
+@pytest.mark.parametrize("fsdp", [1, 2, 4, 8, 16, 32, 64])
+def test_any_shape_of_a_torus(fsdp):
+  places = itertools.product(range(4), repeat=3)
+  chips = [Chip(i, place) for i, place in enumerate(places)]
+  mesh = sharding.make_mesh(sharding.MeshConfig(-1, fsdp), chips)
+  assert dict(mesh.shape) == {"data": 64 // fsdp, "fsdp": fsdp}
+  assert {chip.id for chip in mesh.devices.flat} == set(range(64))

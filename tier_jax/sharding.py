@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 # Leaves smaller than this are replicated: their gather would cost more than
@@ -54,13 +55,15 @@ def make_mesh(
       f"mesh (data={config.data}, fsdp={config.fsdp}) does not fit "
       f"{len(devices)} devices"
     )
-  # Auto is spelt out: under the default, Explicit, the (B, B) logits of two
-  # sharded embeddings are a type error.
-  return jax.make_mesh(
-    (data, config.fsdp),
-    ("data", "fsdp"),
-    axis_types=(AxisType.Auto,) * 2,
-    devices=devices,
+  # Neighbours on the wires are neighbours on the mesh; `jax.make_mesh` would
+  # refuse shapes such as (8, 8) of a 4 x 4 x 4 torus.
+  grid = mesh_utils.create_device_mesh(
+    (data, config.fsdp), devices, allow_split_physical_axes=True
+  )
+  # Auto is spelt out: under Explicit the (B, B) logits of two sharded
+  # embeddings are a type error.
+  return jax.sharding.Mesh(
+    grid, ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2
   )
 
 
