@@ -54,7 +54,31 @@ def test_kernel_leaves_masked_keys_out():
   np.testing.assert_allclose(got, want, atol=1e-6)
 
 
-def test_elsewhere_than_on_tpus_it_is_xla():
+@pytest.mark.parametrize(
+  ("kind", "dtype", "backend", "asked"),
+  [
+    ("fused", "bfloat16", "gpu", "cudnn"),
+    ("fused", "float32", "gpu", None),  # cuDNN takes 16 bits
+    ("fused", "bfloat16", "cpu", None),
+    ("xla", "bfloat16", "gpu", None),
+  ],
+)
+def test_on_gpus_fused_is_cudnn(monkeypatch, kind, dtype, backend, asked):
+  (*qkv, _), _ = inputs(dtype)
+  monkeypatch.setattr(jax, "default_backend", lambda: backend)
+  seen = []
+
+  def attend(query, key, value, mask, implementation):
+    del key, value, mask
+    seen.append(implementation)
+    return query
+
+  monkeypatch.setattr(jax.nn, "dot_product_attention", attend)
+  attention.attend(*qkv, NUM_HEADS, kind=kind)
+  assert seen == [asked]
+
+
+def test_on_cpus_it_is_xla():
   (*qkv, _), mask = inputs("float32")
 
   def program(kind):
@@ -65,7 +89,7 @@ def test_elsewhere_than_on_tpus_it_is_xla():
         )(*qkv)
       )
 
-  assert program("pallas") == program("xla")
+  assert program("fused") == program("xla")
 
 
 def test_bad_kind():

@@ -1,9 +1,10 @@
-"""Self-attention: XLA's, or a kernel for TPUs that keeps scores on the chip.
+"""Self-attention: XLA's own, or fused, which keeps scores on the chip.
 
-Reports and images are short: all scores of a head, (T, T), fit a TPU's vector
-memory, so that the kernel takes one example at a time, head after head, and
-neither scores nor probabilities ever reach the main memory. The backward pass
-computes them again. XLA's own program writes them out, in several layouts.
+Fused is cuDNN's on GPUs, and on TPUs the kernel below. Reports and images are
+short: all scores of a head, (T, T), fit a TPU's vector memory, so that it takes
+one example at a time, head after head, and neither scores nor probabilities
+ever reach the main memory. The backward pass computes them again. XLA's own
+program writes them out, in several layouts.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
-KINDS = ("xla", "pallas")
+KINDS = ("xla", "fused")
 
 # Instead of -inf, of which a row with nothing left would make NaN.
 _LOWEST = float(jnp.finfo(jnp.float32).min)
@@ -32,7 +33,7 @@ def check_kind(tower: str, value: str) -> None:
 
 @contextlib.contextmanager
 def kernels_on(mesh: jax.sharding.Mesh) -> Iterator[None]:
-  """While a step is traced in it, kind "pallas" is the kernel, if on TPUs.
+  """While a step is traced in it, kind "fused" is the kernel, if on TPUs.
 
   Args:
     mesh: where the step runs; the batch is split over all of its axes.
@@ -59,10 +60,11 @@ def attend(
     query, key, value: (B, T, W), heads side by side in W.
     num_heads: H, divides W.
     mask: (B, T) bool, True on the keys to look at; None is all.
-    kind: "pallas" is the kernel inside `kernels_on` TPUs, elsewhere "xla".
+    kind: "fused" is the kernel inside `kernels_on` TPUs, cuDNN's on GPUs, in
+      bfloat16 (with a mask T must be even), and elsewhere "xla".
   """
   mesh = jax.sharding.get_abstract_mesh()
-  if kind == "pallas" and not mesh.empty:
+  if kind == "fused" and not mesh.empty:
     if mask is None:
       mask = jnp.ones(query.shape[:2], bool)
     # One row of an example, as the kernel's blocks want it.
@@ -81,8 +83,13 @@ def attend(
 
   if mask is not None:
     mask = mask[:, None, None]  # (B, 1, 1, T)
+  cudnn = kind == "fused" and jax.default_backend() == "gpu"
   y = jax.nn.dot_product_attention(
-    heads(query), heads(key), heads(value), mask=mask
+    heads(query),
+    heads(key),
+    heads(value),
+    mask=mask,
+    implementation="cudnn" if cudnn and query.dtype == jnp.bfloat16 else None,
   )
   return y.reshape(query.shape)
 
