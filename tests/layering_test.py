@@ -25,7 +25,8 @@ RULES = {
   "tier_jax/prefetch.py": ("tier_jax.sharding",),
   "tier_jax/train_state.py": (),
   "tier_jax/metric_writer.py": (),
-  "tier_jax/checkpointing.py": ("tier_jax.train_state",),
+  "tier_jax/checksums.py": (),
+  "tier_jax/checkpointing.py": ("tier_jax.checksums", "tier_jax.train_state"),
   "tier_jax/config.py": ("tier_jax",),
   "tier_jax/train_step.py": (
     "tier_jax.losses",

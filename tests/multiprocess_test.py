@@ -29,7 +29,7 @@ def train(
   """
   state, early = training.run(training.start(), EARLY)
   writer = checkpointing.Checkpointer(workdir)
-  writer.save(len(EARLY), state, {}, {})
+  writer.save(len(EARLY), state, {}, {}, {})
   writer.close()
   if resume_from is None:
     return early + training.run(state, LATE)[1]
@@ -39,7 +39,7 @@ def train(
 def resume(training: scale.Training, workdir: Path) -> list[float]:
   """Returns the losses of LATE."""
   reader = checkpointing.Checkpointer(workdir, read_only=True)
-  state, _ = reader.restore(len(EARLY), training.abstract)
+  state, _, _ = reader.restore(len(EARLY), training.abstract)
   return training.run(state, LATE)[1]
 
 

@@ -97,7 +97,7 @@ def training(tmp_path_factory):
   saver = checkpointing.Checkpointer(run.workdir)
   for i in range(4):
     if i == 2:
-      saver.save(2, state, {}, {})
+      saver.save(2, state, {}, {}, {})
     state, _ = step(state, make_batch(i), jax.random.key(1))
     run.states.append(jax.device_get(state))
   saver.close()
@@ -110,7 +110,7 @@ def test_no_step_compiles_but_the_first(training):
 
 def test_a_resumed_training_is_the_one_that_went_on(training):
   reader = checkpointing.Checkpointer(training.workdir, read_only=True)
-  state, _ = reader.restore(2, training.abstract)
+  state, _, _ = reader.restore(2, training.abstract)
   for i in (2, 3):
     state, _ = training.step(state, make_batch(i), jax.random.key(1))
   # Parameters, moving average, moments, batch statistics and step.
