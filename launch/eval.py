@@ -29,8 +29,10 @@ _BENCHMARK = flags.DEFINE_list(
 _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "Root of the prepared datasets; default: the training's."
 )
-_STEP = flags.DEFINE_integer(
-  "step", None, "Checkpoint to score; default: the newest."
+_STEP = flags.DEFINE_string(
+  "step",
+  None,
+  "Checkpoint to score: a number, or best; default: the newest sound one.",
 )
 _PARAMS = flags.DEFINE_enum(
   "params",
@@ -56,7 +58,8 @@ def main(argv: list[str]) -> None:
     benchmarks = [
       registry.find(name) for name in dict.fromkeys(_BENCHMARK.value)
     ]
-    model = inference.load(_WORKDIR.value, _STEP.value, _PARAMS.value)
+    step = inference.parse_step(_STEP.value)
+    model = inference.load(_WORKDIR.value, step, _PARAMS.value)
     data_dir = Path(_DATA_DIR.value or model.config.data.data_dir)
     evaluators = [
       zero_shot.ZeroShot(item, data_dir / item.dataset) for item in benchmarks

@@ -19,8 +19,10 @@ _WORKDIR = flags.DEFINE_string(
 _OUTPUT_DIR = flags.DEFINE_string(
   "output_dir", None, "Where to write.", required=True
 )
-_STEP = flags.DEFINE_integer(
-  "step", None, "Checkpoint to export; default: the newest."
+_STEP = flags.DEFINE_string(
+  "step",
+  None,
+  "Checkpoint to export: a number, or best; default: the newest sound one.",
 )
 _PARAMS = flags.DEFINE_enum(
   "params",
@@ -38,7 +40,8 @@ def main(argv: list[str]) -> None:
   metric_writer.log_plainly()
   workdir, output_dir = Path(_WORKDIR.value), Path(_OUTPUT_DIR.value)
   try:
-    model = inference.load(workdir, _STEP.value, _PARAMS.value)
+    step = inference.parse_step(_STEP.value)
+    model = inference.load(workdir, step, _PARAMS.value)
     export.write(model, output_dir, workdir)
   except ValueError as error:
     sys.exit(f"error: {error}")

@@ -28,30 +28,40 @@ class Model(encoder.Encoder):
   params_digest: str
 
 
+def parse_step(text: str | None) -> int | str | None:
+  """Returns the `step` of `load` that a flag names.
+
+  Raises:
+    ValueError: if it is neither a number nor "best".
+  """
+  if text in (None, "best"):
+    return text
+  if not (text.isascii() and text.isdecimal()):
+    raise ValueError(f"--step is {text!r}, expected a number or best")
+  return int(text)
+
+
 def load(
-  workdir: str | Path, step: int | None = None, params: str | None = None
+  workdir: str | Path, step: int | str | None = None, params: str | None = None
 ) -> Model:
   """Returns the model of a checkpoint, from the workdir alone.
 
   Args:
     workdir: of a training.
-    step: a saved step; the newest by default.
+    step: a saved step, or "best" for the one that the newest sound step says
+      was the best; by default the newest sound step itself.
     params: "ema" for the moving average of the parameters or "raw" for
       themselves; by default the average if the training kept one. Batch
       statistics are running means either way.
 
   Raises:
-    ValueError: if there is no such checkpoint, or no moving average in it.
+    ValueError: if there is no such checkpoint, it is damaged, or there is no
+      moving average in it.
   """
   if params not in (None, "ema", "raw"):
     raise ValueError(f"params is {params!r}, expected ema or raw")
   checkpointer = checkpointing.Checkpointer(workdir, read_only=True)
-  steps = checkpointer.all_steps()
-  if not steps or step not in (None, *steps):
-    raise ValueError(
-      f"{workdir} holds no checkpoint of step {step}, expected one of {steps}"
-    )
-  step = steps[-1] if step is None else step
+  step = _find(checkpointer, step)
   meta = checkpointer.restore_meta(step)
   checkpointer.close()
   config = config_lib.build(meta["config"])
@@ -87,3 +97,30 @@ def load(
   model.params_kind = kind
   model.params_digest = params_digest(variables["params"])
   return model
+
+
+def _find(checkpointer: checkpointing.Checkpointer, step) -> int:
+  """Returns the number of a step that is sound."""
+  directory = checkpointer.directory
+  if step in (None, "best"):
+    newest = checkpointer.latest_sound()
+    if newest is None:
+      raise ValueError(f"{directory} holds no sound checkpoint")
+    if step is None:
+      return newest
+    best = checkpointer.restore_progress(newest).get("best")
+    if best is None:
+      raise ValueError(
+        f"step is 'best', but step {newest} in {directory} says of none that "
+        "it was the best, expected a number"
+      )
+    step = best["step"]
+    if step == newest:
+      return newest
+  steps = checkpointer.all_steps()
+  if step not in steps:
+    raise ValueError(
+      f"{directory} holds no checkpoint of step {step}, expected one of {steps}"
+    )
+  checkpointer.verify(step)
+  return step
