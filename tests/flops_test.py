@@ -93,3 +93,20 @@ def test_a_kernel_counts_at_each_point_of_its_grid():
     )(x, w)
 
   assert flops.count(traced(f, (6, 8, 16), (16, 4))) == 6 * 2 * 8 * 16 * 4
+
+
+@pytest.mark.parametrize(
+  ("kind", "peak"),
+  [
+    ("NVIDIA H100 80GB HBM3", 989e12),
+    ("NVIDIA A100-SXM4-80GB", 312e12),
+    ("TPU v4", 275e12),
+    ("TPU v5 lite", 197e12),
+    ("TPU v5p", 459e12),
+    ("TPU v6e", 918e12),
+    ("TPU v4 lite", None),  # another chip
+    ("cpu", None),
+  ],
+)
+def test_a_peak_is_that_of_the_very_device(kind, peak):
+  assert flops.peak(kind) == peak

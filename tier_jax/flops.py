@@ -1,7 +1,32 @@
 """Floating-point operations of the matrix products and convolutions."""
 
 import math
+import re
 from typing import Any
+
+# Dense bf16 FLOP/s of the makers' data sheets, without sparsity. A GPU's name
+# is a word of its device_kind ("NVIDIA H100 80GB HBM3"), a TPU's is all of it.
+PEAKS = {
+  "A100": 312e12,
+  "H100": 989e12,
+  "H200": 989e12,
+  "B200": 2250e12,
+  "TPU v4": 275e12,
+  "TPU v5 lite": 197e12,
+  "TPU v5e": 197e12,
+  "TPU v5": 459e12,
+  "TPU v5p": 459e12,
+  "TPU v6 lite": 918e12,
+  "TPU v6e": 918e12,
+}
+
+
+def peak(device_kind: str) -> float | None:
+  """Returns the bf16 FLOP/s of a device, None where it is not known."""
+  for name, rate in PEAKS.items():
+    if name == device_kind or name in re.split("[ -]", device_kind):
+      return rate
+  return None
 
 
 def count(jaxpr: Any) -> int:

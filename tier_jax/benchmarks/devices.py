@@ -9,10 +9,9 @@ import jax
 import numpy as np
 
 from tier_jax import config as config_lib
+from tier_jax import flops
 from tier_jax.benchmarks import rounds
 
-# Dense bf16 FLOP/s of the makers' data sheets, without sparsity.
-PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "B200": 2250e12}
 # Of the dense product, which must fill the devices.
 SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 SIZES = {
@@ -130,6 +129,5 @@ def machine() -> dict[str, Any]:
 
 def mfu(flops_per_second: float) -> float | None:
   """Returns the share of the data sheet's peak, None where none is known."""
-  kind = jax.devices()[0].device_kind
-  peaks = [peak for name, peak in PEAKS.items() if name in kind]
-  return flops_per_second / peaks[0] / jax.device_count() if peaks else None
+  peak = flops.peak(jax.devices()[0].device_kind)
+  return flops_per_second / peak / jax.device_count() if peak else None
