@@ -82,16 +82,16 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   }
   config.optim = {
     "learning_rate": 1e-3,
-    "warmup_steps": 50,
+    "warmup_steps": "50 steps",
     "weight_decay": 0.05,
   }
   config.train = {
     "batch_size": 64,
-    "num_steps": 1350,
-    "log_every": 25,
-    "eval_every": 450,
-    "checkpoint_every": 450,
-    "diagnostics_every": 200,
+    "num_steps": "1350 steps",
+    "log_every": "25 steps",
+    "eval_every": "450 steps",
+    "checkpoint_every": "450 steps",
+    "diagnostics_every": "200 steps",
     "eval_batch_size": 64,
     "eval_benchmark": "chexpert",
   }

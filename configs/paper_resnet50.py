@@ -37,11 +37,11 @@ _SMOKE = {
   },
   "train": {
     "batch_size": 8,
-    "num_steps": 4,
-    "log_every": 1,
-    "eval_every": 2,
-    "checkpoint_every": 2,
-    "diagnostics_every": 2,
+    "num_steps": "4 steps",
+    "log_every": "1 step",
+    "eval_every": "2 steps",
+    "checkpoint_every": "2 steps",
+    "diagnostics_every": "2 steps",
     "eval_batch_size": 8,
   },
 }
@@ -109,7 +109,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "optimizer": "adam_l2",
     "schedule": "constant",
     "learning_rate": 1e-4,
-    "warmup_steps": 0,
+    "warmup_steps": "0 steps",
     "weight_decay": 1e-6,
     "clip_norm": 0.0,
     "frozen": (
@@ -119,11 +119,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   }
   config.train = {
     "batch_size": 16,
-    "num_steps": 200_000,
-    "log_every": 50,
-    "eval_every": 10_000,
-    "checkpoint_every": 2_000,
-    "diagnostics_every": 1_000,
+    "num_steps": "200_000 steps",
+    "log_every": "50 steps",
+    "eval_every": "10_000 steps",
+    "checkpoint_every": "2_000 steps",
+    "diagnostics_every": "1_000 steps",
     "eval_batch_size": 16,
     "eval_benchmark": "chexpert",
   }

@@ -32,7 +32,7 @@ _SMOKE = {
     },
   },
   "optim": {
-    "warmup_steps": 1,
+    "warmup_steps": "1 step",
     # Of three layers the last trains.
     "frozen": (
       "image_tower/(patch_embed|position_embed|class_token|block_[01])(/.*)?",
@@ -41,11 +41,11 @@ _SMOKE = {
   },
   "train": {
     "batch_size": 8,
-    "num_steps": 4,
-    "log_every": 1,
-    "eval_every": 2,
-    "checkpoint_every": 2,
-    "diagnostics_every": 2,
+    "num_steps": "4 steps",
+    "log_every": "1 step",
+    "eval_every": "2 steps",
+    "checkpoint_every": "2 steps",
+    "diagnostics_every": "2 steps",
     "eval_batch_size": 8,
   },
 }
@@ -104,7 +104,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   }
   config.optim = {
     "learning_rate": 1e-4,
-    "warmup_steps": 500,
+    "warmup_steps": "500 steps",
     "weight_decay": 0.05,
     "clip_norm": 1.0,
     "layer_decay": 0.9,
@@ -117,11 +117,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.mesh = {"data": -1, "fsdp": 1}
   config.train = {
     "batch_size": 256,
-    "num_steps": 20_000,
-    "log_every": 50,
-    "eval_every": 1_000,
-    "checkpoint_every": 1_000,
-    "diagnostics_every": 500,
+    "num_steps": "20_000 steps",
+    "log_every": "50 steps",
+    "eval_every": "1_000 steps",
+    "checkpoint_every": "1_000 steps",
+    "diagnostics_every": "500 steps",
     "eval_batch_size": 256,
     "eval_benchmark": "chexpert",
   }

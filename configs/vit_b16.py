@@ -1,7 +1,8 @@
 """An ImageNet ViT-B/16 and CXR-BERT on MIMIC-CXR: the flagship.
 
 Every field is named, so that each can be a flag. `:smoke` shrinks it to seconds
-on a CPU, on whatever data_dir holds.
+on a CPU, on whatever data_dir holds. Steps may be "3 epochs" or "100_000
+examples" as well.
 """
 
 import math
@@ -33,14 +34,14 @@ _SMOKE = {
       "dtype": "float32",
     },
   },
-  "optim": {"warmup_steps": 1},
+  "optim": {"warmup_steps": "1 step"},
   "train": {
     "batch_size": 8,
-    "num_steps": 4,
-    "log_every": 1,
-    "eval_every": 2,
-    "checkpoint_every": 2,
-    "diagnostics_every": 2,
+    "num_steps": "4 steps",
+    "log_every": "1 step",
+    "eval_every": "2 steps",
+    "checkpoint_every": "2 steps",
+    "diagnostics_every": "2 steps",
     "eval_batch_size": 8,
   },
 }
@@ -62,6 +63,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "sentence_probability": 0.0,
     "num_threads": 16,
     "num_workers": 0,
+    "max_corrupt": 0,
   }
   config.augment = {
     "min_area": 0.6,
@@ -154,7 +156,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "optimizer": "adamw",
     "schedule": "cosine",
     "learning_rate": 1e-4,
-    "warmup_steps": 1000,
+    "warmup_steps": "1000 steps",
     "weight_decay": 0.05,
     "b1": 0.9,
     "b2": 0.999,
@@ -168,13 +170,16 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.train = {
     "batch_size": 1024,
     "accumulate": 1,
-    "num_steps": 10_000,
-    "log_every": 50,
-    "eval_every": 500,
-    "checkpoint_every": 500,
-    "diagnostics_every": 200,
+    "num_steps": "10_000 steps",
+    "log_every": "50 steps",
+    "eval_every": "500 steps",
+    "checkpoint_every": "500 steps",
+    "diagnostics_every": "200 steps",
     "eval_batch_size": 256,
     "eval_benchmark": "chexpert",
+    "on_nonfinite": "abort",
+    "max_faults": 10,
+    "watchdog_minutes": 10.0,
   }
   if arg == "smoke":
     config.update(_SMOKE)

@@ -203,11 +203,27 @@ def test_missing_key_is_named():
     ({"optim": {"weight_decay": float("nan")}}, "weight_decay is nan"),
     ({"optim": {"b1": 1.5}}, "optim.b1 is 1.5"),
     ({"augment": {"scale": 1.0}}, "augment.scale is 1.0"),
+    ({"train": {"on_nonfinite": "stop"}}, "on_nonfinite is 'stop', expected"),
+    ({"train": {"max_faults": 0}}, "train.max_faults is 0, expected >= 1"),
+    ({"train": {"watchdog_minutes": -1.0}}, "watchdog_minutes is -1.0"),
   ],
 )
 def test_numbers_that_would_fail_late_are_refused_early(change, words):
   with pytest.raises(ValueError, match=words):
     config_lib.build(smoke(**change))
+
+
+def test_every_field_is_logged_and_what_flags_changed_is_marked(caplog):
+  config = config_lib.build(smoke(train={"num_steps": "3 epochs"}))
+  with caplog.at_level("INFO"):
+    config_lib.log(config, {"train.num_steps": "4 steps"})
+  lines = caplog.messages
+  fields = traverse_util.flatten_dict(config_lib.to_dict(config), sep=".")
+  assert len(lines) == len(fields)
+  assert lines[0] == "seed = 0"
+  assert lines[1:] == sorted(lines[1:])
+  assert "train.num_steps = '3 epochs'  (file: '4 steps')" in lines
+  assert "train.batch_size = 8" in lines
 
 
 def test_batch_norms_do_not_accumulate():

@@ -12,16 +12,24 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from absl import logging
+from flax import traverse_util
+
+from tier_jax import durations, sharding
 from tier_jax import optim as optim_lib
-from tier_jax import sharding
 from tier_jax.data import loader, transforms
 from tier_jax.losses import objective
 from tier_jax.models import dual_encoder, pretrained, resnet
+
+ON_NONFINITE = ("abort", "skip", "rewind")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
   """The training loop.
+
+  What counts steps may also be a duration, such as "3 epochs", "0.5 epochs" or
+  "100_000 examples", until `durations.resolve`.
 
   Attributes:
     batch_size: pairs a step, over all devices.
@@ -29,28 +37,49 @@ class TrainConfig:
       fit; the loss still compares every pair with every other. Costs the
       forward pass a second time; see `train_step.loss_fn`.
     num_steps: updates in all.
-    log_every, eval_every, checkpoint_every, diagnostics_every: in steps.
+    log_every, eval_every, checkpoint_every, diagnostics_every: steps between
+      one and the next.
     eval_batch_size: pairs a batch of the validation loss; fewer when the
       split has fewer. Losses compare only at the same size.
     eval_benchmark: benchmark whose `validate` split is scored during training
       if data_dir holds it, "" for none.
+    on_nonfinite: what a loss or gradient that is not finite leads to: "abort"
+      ends the run, "skip" leaves the update out, "rewind" goes back to the last
+      checkpoint and leaves out the batch.
+    max_faults: how often a run may skip or rewind.
+    watchdog_minutes: without a step for so long, the run writes down where it
+      stands and ends; 0 turns it off.
   """
 
   batch_size: int
-  num_steps: int
+  num_steps: durations.Steps
   accumulate: int = 1
-  log_every: int = 50
-  eval_every: int = 1000
-  checkpoint_every: int = 1000
-  diagnostics_every: int = 200
+  log_every: durations.Steps = 50
+  eval_every: durations.Steps = 1000
+  checkpoint_every: durations.Steps = 1000
+  diagnostics_every: durations.Steps = 200
   eval_batch_size: int = 64
   eval_benchmark: str = "chexpert"
+  on_nonfinite: str = "abort"
+  max_faults: int = 10
+  watchdog_minutes: float = 10.0
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if field.type is int and value < 1:
-        raise ValueError(f"train.{field.name} is {value}, expected >= 1")
+      name, value = f"train.{field.name}", getattr(self, field.name)
+      if field.type is durations.Steps:
+        durations.check(name, value, least=1)
+      elif field.type is int and value < 1:
+        raise ValueError(f"{name} is {value}, expected >= 1")
+    if self.on_nonfinite not in ON_NONFINITE:
+      raise ValueError(
+        f"train.on_nonfinite is {self.on_nonfinite!r}, expected one of "
+        f"{', '.join(ON_NONFINITE)}"
+      )
+    if self.watchdog_minutes < 0:
+      raise ValueError(
+        f"train.watchdog_minutes is {self.watchdog_minutes}, expected >= 0"
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +124,22 @@ def to_dict(config: Config) -> dict[str, Any]:
   return dataclasses.asdict(config)
 
 
+def log(config: Config, replaced: Mapping[str, Any]) -> None:
+  """Logs every field as a line `name = value`, sorted by name.
+
+  Args:
+    config: the experiment.
+    replaced: what stood in the config file for those that flags changed, by
+      name.
+  """
+  flat = traverse_util.flatten_dict(to_dict(config), sep=".")
+  for name in sorted(flat, key=lambda name: ("." in name, name)):
+    was = f"  (file: {replaced[name]!r})" if name in replaced else ""
+    logging.info("%s = %r%s", name, flat[name], was)
+
+
 def _build(cls, values, prefix):
-  types_by_name = typing.get_type_hints(cls)
+  types_by_name = typing.get_type_hints(cls, include_extras=True)
   fields = {field.name: field for field in dataclasses.fields(cls)}
   for name in values:
     if name not in fields:
@@ -120,6 +163,8 @@ def _build(cls, values, prefix):
 
 def _convert(kind, value, name):
   """Returns `value` as the field's type; only int widens to float."""
+  if kind is durations.Steps:
+    return durations.parse(name, value)
   if isinstance(kind, types.UnionType):
     kind = _tower(kind, value, name)
   if dataclasses.is_dataclass(kind):

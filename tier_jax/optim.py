@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
+from tier_jax import durations
+
 OPTIMIZERS = ("adamw", "adam_l2")
 SCHEDULES = ("cosine", "constant")
 
@@ -42,7 +44,7 @@ class OptimConfig:
     schedule: of the learning rate after warm-up: "cosine" to zero at the last
       step, or "constant".
     learning_rate: peak.
-    warmup_steps: steps of linear rise from zero.
+    warmup_steps: steps of linear rise from zero; see `durations`.
     weight_decay: with "adamw" it spares norms, biases, scalars, LayerScale and
       the ViT's position, class and register embeddings.
     layer_decay: layer k of a tower of n learns at layer_decay ** (n - k) times
@@ -61,7 +63,7 @@ class OptimConfig:
   optimizer: str = "adamw"
   schedule: str = "cosine"
   learning_rate: float = 1e-4
-  warmup_steps: int = 0
+  warmup_steps: durations.Steps = 0
   weight_decay: float = 1e-2
   layer_decay: float = 1.0
   b1: float = 0.9
@@ -91,7 +93,8 @@ class OptimConfig:
         raise ValueError(
           f"optim.{field} is {getattr(self, field)}, expected 0 <= {field} < 1"
         )
-    for field in ("eps", "warmup_steps", "weight_decay", "clip_norm"):
+    durations.check("optim.warmup_steps", self.warmup_steps, least=0)
+    for field in ("eps", "weight_decay", "clip_norm"):
       if getattr(self, field) < 0:
         raise ValueError(
           f"optim.{field} is {getattr(self, field)}, expected >= 0"
