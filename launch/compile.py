@@ -15,6 +15,8 @@ import sys
 from absl import app, flags
 from ml_collections import config_flags
 
+from tier_jax import overrides
+
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Python file with get_config, as FILE or FILE:ARGUMENT."
 )
@@ -44,12 +46,12 @@ def main(argv: list[str]) -> None:
     os.environ["TPU_ACCELERATOR_TYPE"] = "v5litepod-4"  # any does
     os.environ["TPU_WORKER_HOSTNAMES"] = "localhost"
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
-  from tier_jax import compilation, metric_writer
+  from tier_jax import compilation, durations, metric_writer
   from tier_jax import config as config_lib
 
   metric_writer.log_plainly()
   try:
-    config = config_lib.build(_CONFIG.value)
+    config = durations.stand_in(config_lib.build(_CONFIG.value))
     summary = compilation.estimate(
       config, _TOPOLOGY.value, _PAIRS.value, search=_SEARCH.value
     )
@@ -67,4 +69,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config"])
-  app.run(main)
+  app.run(main, flags_parser=overrides.parse_flags)
