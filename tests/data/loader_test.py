@@ -1,15 +1,20 @@
 """The input path: determinism, sharding, resuming, refusals."""
 
 import json
+import logging as std_logging
 
+import jax
 import numpy as np
 import pytest
 from array_record.python import array_record_module  # pyright: ignore
 
+from tier_jax import prefetch, sharding
 from tier_jax.data import loader, records, tokenizer, transforms
 
 
-def write_dataset(directory, texts, split="train", shards=2, findings=""):
+def write_dataset(
+  directory, texts, split="train", shards=2, findings="", size=(40, 50)
+):
   """Writes records with the given impressions, and a manifest.
 
   Each two records are of one study.
@@ -26,7 +31,7 @@ def write_dataset(directory, texts, split="train", shards=2, findings=""):
       str(directory / name), "group_size:1,uncompressed"
     )
     for j in part:
-      image = rng.integers(0, 255, (40, 50)).astype(np.uint8)
+      image = rng.integers(0, 255, size).astype(np.uint8)
       record = records.Record(
         image,
         f"i{j}",
@@ -58,14 +63,21 @@ def config(tmp_path_factory):
 
 
 def iterator(
-  config, *, seed=0, index=0, count=1, batch_size=4, second_view=False
+  config,
+  *,
+  seed=0,
+  index=0,
+  count=1,
+  batch_size=4,
+  image_size=16,
+  second_view=False,
 ):
   return loader.train_iterator(
     loader.PairSource(config, "train"),
     config,
     transforms.AugmentConfig(),
     tokenizer.Tokenizer.from_name("bundled", config.max_length),
-    image_size=16,
+    image_size=image_size,
     batch_size=batch_size,
     seed=seed,
     second_view=second_view,
@@ -103,6 +115,8 @@ def test_batches_have_the_promised_form(config):
   for name in ("study_hash", "text_hash"):
     assert batch[name].shape == (4, 2)
     assert batch[name].dtype == np.uint32
+  assert batch["record"].shape == (4,)
+  assert batch["record"].dtype == np.int32
   assert "second_image" not in batch
 
 
@@ -260,6 +274,7 @@ def test_sections_are_chosen_as_the_config_says(tmp_path, choice):
     ({"sentence_probability": 1.5}, "data.sentence_probability is 1.5"),
     ({"section_choice": "all"}, "data.section_choice is 'all', expected one"),
     ({"num_threads": 0}, "data.num_threads 0"),
+    ({"max_corrupt": -1}, "data.max_corrupt is -1, expected >= 0"),
   ],
 )
 def test_bad_config(change, words):
@@ -298,3 +313,196 @@ def test_bad_batch_sizes_are_named(config):
     iterator(config, batch_size=5, count=2)
   with pytest.raises(ValueError, match="batch_size 13 exceeds the 12"):
     iterator(config, batch_size=13)
+
+
+def test_each_pair_says_which_record_it_is(config):
+  source = loader.PairSource(config, "train")
+  tokenize = tokenizer.Tokenizer.from_name("bundled", config.max_length)
+  batches = take(iterator(config), 3)
+  seen = np.concatenate([batch["record"] for batch in batches])
+  assert sorted(seen) == list(range(12))  # once an epoch
+  for batch in batches:
+    for index, study in zip(batch["record"], batch["study_hash"], strict=True):
+      want = loader._hash(records.decode(source[index]).study_id)
+      np.testing.assert_array_equal(study, want)
+  (first, second) = loader.eval_batches(
+    source, config, tokenize, image_size=16, batch_size=5
+  )
+  np.testing.assert_array_equal(
+    np.concatenate([first["record"], second["record"]]), np.arange(10)
+  )
+
+
+def test_records_are_located_by_shard(config):
+  source = loader.PairSource(config, "train")
+  first, second = (f"x-train.array_record-0000{i}-of-00002" for i in (0, 1))
+  assert source.locate(0) == ("a", first, 0)
+  assert source.locate(5) == ("a", second, 0)  # after five of nine
+  # Of five in b, three a shard, those with a text are 1, 3 and 4.
+  assert source.locate(9) == ("b", first, 1)
+  assert source.locate(11) == ("b", second, 1)
+
+
+SHARD = "x-train.array_record-00000-of-00002"
+
+
+def write_corrupt(directory, flipped=(), undecodable=(), size=(40, 50)):
+  """Ten records in two shards, some of the first with a bit or a PNG wrong."""
+  write_dataset(directory, [f"Nodule {i} seen." for i in range(10)], size=size)
+  path = directory / SHARD
+  if undecodable:
+    source = loader.open_split(directory, "train")
+    rows = [source[i] for i in range(5)]
+    writer = array_record_module.ArrayRecordWriter(
+      str(path), "group_size:1,uncompressed"
+    )
+    for i, row in enumerate(rows):
+      writer.write(row.replace(b"PNG", b"GNP") if i in undecodable else row)
+    writer.close()
+  data = bytearray(path.read_bytes())
+  for i in flipped:
+    data[data.index(f"Nodule {i} seen.".encode())] ^= 1
+  path.write_bytes(data)
+
+
+def corrupt_config(directory, **changes):
+  return loader.DataConfig(
+    data_dir=str(directory),
+    datasets=("a",),
+    max_length=12,
+    num_threads=2,
+    **changes,
+  )
+
+
+def test_a_flipped_bit_is_found_before_training(tmp_path):
+  write_corrupt(tmp_path / "a", flipped=(1, 3))
+  for budget in (0, 1):
+    with pytest.raises(
+      ValueError, match="2 of 10 records are corrupt"
+    ) as error:
+      loader.PairSource(corrupt_config(tmp_path, max_corrupt=budget), "train")
+    message = str(error.value)
+    assert f"data.max_corrupt {budget}: a/{SHARD}#1, a/{SHARD}#3" in message
+    assert "Nodule" not in message
+
+
+def test_a_record_that_does_not_decode_fails_its_batch(tmp_path):
+  write_corrupt(tmp_path / "a", undecodable=(2,))
+  config = corrupt_config(tmp_path)
+  source = loader.PairSource(config, "train")
+  tokenize = tokenizer.Tokenizer.from_name("bundled", 12)
+  words = f"1 of 10 records are corrupt.*max_corrupt 0: a/{SHARD}#2(\n|$)"
+  with pytest.raises(ValueError, match=words):
+    take(iterator(config), 3)
+  batches = loader.eval_batches(
+    source, config, tokenize, image_size=16, batch_size=10
+  )
+  for _ in range(2):  # nor does it pass the second time
+    with pytest.raises(ValueError, match=words):
+      source.read(2)
+  with pytest.raises(ValueError, match=words):
+    next(batches)
+
+
+def test_within_the_budget_the_next_sound_record_stands_in(tmp_path, caplog):
+  write_corrupt(tmp_path / "whole")
+  write_corrupt(tmp_path / "damaged" / "a", flipped=(1,), undecodable=(2, 4))
+  (tmp_path / "whole").rename(tmp_path / "a")
+  want = take(iterator(corrupt_config(tmp_path)), 5)
+  config = corrupt_config(tmp_path / "damaged", max_corrupt=3)
+  with caplog.at_level(std_logging.WARNING):
+    got = take(iterator(config), 5)
+  stands_in = {1: 3, 2: 3, 4: 5}
+  for batch, whole in zip(got, want, strict=True):
+    assert list(batch["record"]) == [
+      stands_in.get(i, i) for i in whole["record"].tolist()
+    ]
+    sound = ~np.isin(whole["record"], list(stands_in))
+    for name in batch:
+      np.testing.assert_array_equal(batch[name][sound], whole[name][sound])
+  # Each is listed once, though two epochs met them.
+  assert sorted(record.getMessage() for record in caplog.records) == [
+    f"record a/{SHARD}#{i} is corrupt, the next sound one takes its place"
+    for i in (1, 2, 4)
+  ]
+  assert_same(take(iterator(config), 5), got)
+  first = iterator(config)
+  take(first, 2)
+  resumed = iterator(config)
+  resumed.set_state(first.get_state())
+  assert_same(take(resumed, 3), got[2:])
+  (batch,) = loader.eval_batches(
+    loader.PairSource(config, "train"),
+    config,
+    tokenizer.Tokenizer.from_name("bundled", 12),
+    image_size=16,
+    batch_size=10,
+  )
+  assert batch["record"].tolist() == [0, 3, 3, 3, 5, 5, 6, 7, 8, 9]
+
+
+def test_the_budget_counts_those_of_the_start_and_of_the_run(tmp_path):
+  write_corrupt(tmp_path / "a", flipped=(1,), undecodable=(2, 4))
+  config = corrupt_config(tmp_path, max_corrupt=2)
+  with pytest.raises(ValueError, match="3 of 10 records") as error:
+    take(iterator(config), 3)
+  assert str(error.value).endswith(
+    ", ".join(f"a/{SHARD}#{i}" for i in (1, 2, 4))
+  )
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.99])
+def test_a_truncated_shard_is_named_at_the_start(tmp_path, share):
+  write_corrupt(tmp_path / "a")
+  path = tmp_path / "a" / SHARD
+  data = path.read_bytes()
+  path.write_bytes(data[: int(share * len(data))])
+  config = corrupt_config(tmp_path, max_corrupt=10)
+  with pytest.raises(ValueError, match=f"shard .*{SHARD} does not open"):
+    loader.PairSource(config, "train")
+
+
+@pytest.mark.parametrize("budget", [0, 2])
+def test_a_shard_truncated_during_the_run_is_an_error(tmp_path, budget):
+  # Large enough that records do not fit what was read ahead.
+  write_corrupt(tmp_path / "a", size=(300, 300))
+  batches = iterator(corrupt_config(tmp_path, max_corrupt=budget))
+  next(batches)
+  with (tmp_path / "a" / SHARD).open("r+b") as file:
+    file.truncate(1000)
+  with pytest.raises(ValueError, match=f"records are corrupt.*a/{SHARD}#"):
+    take(batches, 12)
+
+
+def test_a_shard_deleted_during_the_run_is_read_to_the_end(tmp_path):
+  write_corrupt(tmp_path / "a", size=(300, 300))
+  config = corrupt_config(tmp_path)
+  want = take(iterator(config), 6)
+  batches = iterator(config)
+  next(batches)
+  # The scan at the start opened it: its bytes stay until it is closed.
+  (tmp_path / "a" / SHARD).unlink()
+  assert_same(take(batches, 5), want[1:])
+  with pytest.raises(ValueError, match=f"lacks shard {SHARD}"):
+    loader.PairSource(config, "train")
+
+
+def test_a_shard_deleted_before_it_is_opened_is_an_error(tmp_path):
+  write_corrupt(tmp_path / "a")
+  source = loader.open_split(tmp_path / "a", "train")
+  (tmp_path / "a" / SHARD).unlink()
+  with pytest.raises(FileNotFoundError, match=f"shard .*{SHARD} is gone"):
+    source[0]
+
+
+def test_a_loader_thread_that_is_killed_is_an_error(config, monkeypatch):
+  def die(*args):
+    raise SystemExit(1)
+
+  monkeypatch.setattr(transforms, "train_image", die)
+  mesh = sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1])
+  batches = prefetch.Prefetcher(iterator(config), mesh, 1)
+  with pytest.raises(RuntimeError, match="reading batches ended by SystemExit"):
+    batches.next()
+  batches.close()

@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,18 @@ import cv2
 import grain
 import numpy as np
 from absl import logging
+from google.protobuf import message
 
-from tier_jax.data import records, texts, tokenizer, transforms
+from tier_jax.data import records, shards, texts, tokenizer, transforms
 
 # Grain's threads are the parallelism; OpenCV's own would fight with them.
 cv2.setNumThreads(1)
 
 _SCAN_CHUNK = 1000  # records a thread takes at a time
+# What a record raises that is not as it was written.
+_CORRUPT = (ValueError, IndexError, message.DecodeError, cv2.error)
+_LISTED = 20  # corrupt records in a message
+_LOCK = threading.Lock()  # not a source's own: that must pickle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +47,9 @@ class DataConfig:
     num_threads: threads that read, decode and augment.
     num_workers: processes that do so; 0 uses this one, which is best on few
       cores.
+    max_corrupt: records, in all of a split, that may be corrupt: the next sound
+      one takes the place of each, and each is listed once. Every process counts
+      for itself those that it meets.
   """
 
   data_dir: str = ""
@@ -52,6 +61,7 @@ class DataConfig:
   sentence_probability: float = 0.0
   num_threads: int = 16
   num_workers: int = 0
+  max_corrupt: int = 0
 
   def __post_init__(self):
     object.__setattr__(self, "datasets", tuple(self.datasets))
@@ -83,6 +93,8 @@ class DataConfig:
         f"data.num_threads {self.num_threads} and data.num_workers "
         f"{self.num_workers}: expected >= 1 and >= 0"
       )
+    if self.max_corrupt < 0:
+      raise ValueError(f"data.max_corrupt is {self.max_corrupt}, expected >= 0")
 
 
 def read_manifest(directory: str | Path) -> dict[str, Any]:
@@ -107,12 +119,13 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
   return manifest
 
 
-def open_split(directory: str | Path, split: str) -> Sequence[bytes]:
+def open_split(directory: str | Path, split: str) -> shards.Shards:
   """Returns random access to the serialised records of a split.
 
   Raises:
     ValueError: if the directory is no prepared dataset, lacks the split or a
-      shard that its manifest lists, or the split is empty.
+      shard that its manifest lists, a shard is truncated, or the split is
+      empty.
   """
   manifest = read_manifest(directory)
   splits = manifest.get("splits", {})
@@ -125,9 +138,7 @@ def open_split(directory: str | Path, split: str) -> Sequence[bytes]:
   for path in paths:
     if not path.is_file():
       raise ValueError(f"{directory} lacks shard {path.name} of its manifest")
-  source: Any = grain.sources.ArrayRecordDataSource(
-    [str(path) for path in paths]
-  )
+  source = shards.Shards(paths)
   if len(source) != splits[split]["records"]:
     raise ValueError(
       f"{directory} split {split!r} holds {len(source)} records, its manifest "
@@ -139,77 +150,142 @@ def open_split(directory: str | Path, split: str) -> Sequence[bytes]:
 class PairSource:
   """The records of a split, over all datasets, that have a text.
 
-  Random access to serialised records, as Grain asks of a source. `digest` is
-  the SHA-256 of the manifests' entries, which hold those of the shards.
+  `read` gives records by index. `digest` is the SHA-256 of the manifests'
+  entries, which hold those of the shards.
   """
 
   def __init__(self, config: DataConfig, split: str):
     """Scans the texts of the split, and logs how many records have none.
 
     That reads every record once: 20 s for 400,000 of 40 KB from a local disk,
-    on two busy cores.
+    on two busy cores. One that is corrupt counts as having a text.
 
     Raises:
       ValueError: if a dataset is not there or has no training split, no
-        dataset has the split, or no record of it has a text.
+        dataset has the split, no record of it has a text, or more than
+        `config.max_corrupt` are corrupt.
+      FileNotFoundError: if a shard goes away meanwhile.
     """
-    directories = [Path(config.data_dir) / name for name in config.datasets]
+    self._datasets = list(config.datasets)
     if split != "train":
       # Small datasets may have nothing to spare for validation.
-      manifests = [read_manifest(directory) for directory in directories]
-      directories = [
-        directory
-        for directory, manifest in zip(directories, manifests, strict=True)
+      manifests = {
+        name: read_manifest(Path(config.data_dir) / name)
+        for name in config.datasets
+      }
+      self._datasets = [
+        name
+        for name, manifest in manifests.items()
         if manifest["splits"].get(split, {}).get("records")
-      ] or directories
+      ] or self._datasets
+    directories = [Path(config.data_dir) / name for name in self._datasets]
     self._sources = [open_split(path, split) for path in directories]
     self._starts = [0, *itertools.accumulate(map(len, self._sources))]
-    self._indices = np.array(
-      [
-        start + i
-        for start, source in zip(self._starts, self._sources, strict=False)
-        for i in _with_text(source, config)
-      ],
-      np.int64,
-    )
+    self._max_corrupt = config.max_corrupt
+    self._corrupt: set[int] = set()
+    found = [
+      (start + i, sound)
+      for start, source in zip(self._starts, self._sources, strict=False)
+      for i, sound in _with_text(source, config)
+    ]
+    self._places = np.array([place for place, _ in found], np.int64)
     logging.info(
       "%s: %d records of %s, %d of them with a text",
       split,
       self._starts[-1],
       "+".join(config.datasets),
-      len(self._indices),
+      len(found),
     )
-    if not len(self._indices):
+    if not found:
       raise ValueError(
         f"no {split} record of {config.datasets} has any of the sections "
         f"{config.sections}"
       )
+    self._add_corrupt({i for i, (_, sound) in enumerate(found) if not sound})
     # Of what is read, in order: a resumed run must find the same.
     self.digest = hashlib.sha256(
       json.dumps(
         [
           [read_manifest(path)["splits"][split] for path in directories],
-          len(self._indices),
+          len(found),
         ],
         sort_keys=True,
       ).encode()
     ).hexdigest()
 
   def __len__(self) -> int:
-    return len(self._indices)
+    return len(self._places)
 
   def __getitem__(self, index: int) -> bytes:
-    place = int(self._indices[index])
+    """Returns a serialised record; raises as `shards.Shards` does."""
+    which, place = self._find(index)
+    return self._sources[which][place]
+
+  def read(self, index: int) -> tuple[int, records.Record]:
+    """Returns a record with its index, or the next sound one with its own.
+
+    Raises:
+      FileNotFoundError: if a shard is gone.
+      ValueError: if more than `max_corrupt` records are corrupt; lists them.
+    """
+    for i in itertools.chain(range(index, len(self)), range(index)):
+      if i not in self._corrupt:
+        try:
+          return i, records.decode(self[i])
+        except _CORRUPT as error:
+          self._add_corrupt({i}, error)
+    raise ValueError(f"all {len(self)} records are corrupt")
+
+  def locate(self, index: int) -> tuple[str, str, int]:
+    """Returns the dataset, the shard's file name and the place in the shard."""
+    which, place = self._find(index)
+    return self._datasets[which], *self._sources[which].locate(place)
+
+  def _find(self, index: int) -> tuple[int, int]:
+    place = int(self._places[index])
     which = bisect.bisect_right(self._starts, place) - 1
-    return self._sources[which][place - self._starts[which]]
+    return which, place - self._starts[which]
+
+  def _add_corrupt(self, indices: set[int], cause: Exception | None = None):
+    with _LOCK:
+      new, corrupt = indices - self._corrupt, indices | self._corrupt
+      if len(corrupt) <= self._max_corrupt:
+        self._corrupt = corrupt
+    if len(corrupt) > self._max_corrupt:
+      names = [_name(*self.locate(i)) for i in sorted(corrupt)[:_LISTED]]
+      names += ["..."] * (len(corrupt) > _LISTED)
+      raise ValueError(
+        f"{len(corrupt)} of {len(self)} records are corrupt, expected at most "
+        f"data.max_corrupt {self._max_corrupt}: {', '.join(names)}"
+      ) from cause
+    for i in sorted(new):
+      logging.warning(
+        "record %s is corrupt, the next sound one takes its place",
+        _name(*self.locate(i)),
+      )
 
 
-def _with_text(source: Sequence[bytes], config: DataConfig) -> Iterator[int]:
-  """Yields the places of the records that have a text, in order."""
+def _name(dataset: str, shard: str, place: int) -> str:
+  return f"{dataset}/{shard}#{place}"
 
-  def scan(places: range) -> list[int]:
-    sections = ((i, records.read_sections(source[i])) for i in places)
-    return [i for i, found in sections if texts.choose(found, config.sections)]
+
+def _with_text(
+  source: shards.Shards, config: DataConfig
+) -> Iterator[tuple[int, bool]]:
+  """Yields the places of the records that have a text, in order.
+
+  With each stands whether it is sound: what a corrupt one has is unknown.
+  """
+
+  def scan(places: range) -> list[tuple[int, bool]]:
+    found = []
+    for i in places:
+      try:
+        if texts.choose(records.read_sections(source[i]), config.sections):
+          found.append((i, True))
+      except _CORRUPT:
+        found.append((i, False))
+    return found
 
   chunks = [
     range(start, min(start + _SCAN_CHUNK, len(source)))
@@ -237,16 +313,17 @@ def train_iterator(
   """Returns an endless iterator over this process's part of each batch.
 
   Every batch is a dict of `image` (b, S, S) uint8, what `Tokenizer.__call__`
-  gives (b, T), and `study_hash` and `text_hash` (b, 2) uint32, where b is
-  batch_size / process_count. Equal hashes mean the same study, or texts that
-  are equal once normalised. With `second_view` it also has `second_image`, an
-  augmentation of the same image by other draws. The order and each
-  augmentation are fixed by the seed alone; `get_state` and `set_state` resume
-  exactly, on any number of processes.
+  gives (b, T), `study_hash` and `text_hash` (b, 2) uint32, and `record` (b,)
+  int32, where b is batch_size / process_count. Equal hashes mean the same
+  study, or texts that are equal once normalised; `record` is the index of what
+  was read in `source`, see `PairSource.locate`. With `second_view` it also has
+  `second_image`, an augmentation of the same image by other draws. The order
+  and each augmentation are fixed by the seed alone; `get_state` and
+  `set_state` resume exactly, on any number of processes.
 
   Raises:
     ValueError: if the batch does not divide among the processes or is larger
-      than the source.
+      than the source. A batch raises as `PairSource.read` does.
   """
   if batch_size % process_count:
     raise ValueError(
@@ -259,8 +336,8 @@ def train_iterator(
       "pairs would be their own negatives"
     )
 
-  def example(data: bytes, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    record = records.decode(data)
+  def example(index: int, rng: np.random.Generator) -> dict[str, Any]:
+    index, record = source.read(index)
     text = _choose_text(record, config, rng)
     if rng.random() < config.sentence_probability:
       text = texts.sample_sentences(text, rng)
@@ -269,6 +346,7 @@ def train_iterator(
       "image": transforms.train_image(record.image, image_size, augment, rng),
       **{name: value[0] for name, value in tokens.items()},
       **_hashes(record, text),
+      "record": np.int32(index),
     }
     if second_view:
       # Drawn last: the rest is the same without it.
@@ -278,7 +356,7 @@ def train_iterator(
     return result
 
   dataset = (
-    grain.MapDataset.source(source)
+    grain.MapDataset.range(len(source))
     .seed(seed)
     .shuffle()
     .repeat()
@@ -321,7 +399,8 @@ def eval_batches(
   part = batch_size // process_count
   for start in range(0, len(source) - batch_size + 1, batch_size):
     first = start + process_index * part
-    batch = [records.decode(source[i]) for i in range(first, first + part)]
+    read = [source.read(i) for i in range(first, first + part)]
+    batch = [record for _, record in read]
     chosen = [_choose_text(record, config) for record in batch]
     images = [transforms.eval_image(r.image, image_size) for r in batch]
     hashes = [_hashes(*pair) for pair in zip(batch, chosen, strict=True)]
@@ -329,6 +408,7 @@ def eval_batches(
       "image": np.stack(images),
       **tokenize(chosen),
       **{name: np.stack([h[name] for h in hashes]) for name in hashes[0]},
+      "record": np.array([i for i, _ in read], np.int32),
     }
 
 
