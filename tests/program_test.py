@@ -4,6 +4,7 @@ import jax
 import pytest
 
 from tests import config_test
+from tests.data import loader_test
 from tier_jax import config as config_lib
 from tier_jax import program, sharding
 
@@ -39,3 +40,32 @@ def test_the_heads_norm_must_train():
 def test_an_average_does_not_go_with_moving_statistics():
   with pytest.raises(ValueError, match="optim.ema_decay is 0.9"):
     make(optim={"ema_decay": 0.9})
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_the_batch_is_that_of_the_loader(tmp_path, weight):
+  loader_test.write_dataset(tmp_path / "a", ["Edema."] * 8)
+  values = config_test.load("vit_b16", "smoke").to_dict()
+  data = {"data_dir": str(tmp_path), "datasets": ("a",), "num_threads": 1}
+  config = config_lib.build(
+    config_test.merge(
+      values,
+      {
+        "data": data,
+        "train": {"batch_size": 8},
+        "loss": {"image_image_weight": weight},
+      },
+    )
+  )
+  batch = next(
+    loader_test.iterator(
+      config.data,
+      batch_size=8,
+      image_size=config.model.image.image_size,
+      second_view=weight > 0,
+    )
+  )
+  shapes = program.batch_shapes(config)
+  assert {k: (v.shape, v.dtype) for k, v in batch.items()} == {
+    k: (v.shape, v.dtype) for k, v in shapes.items()
+  }

@@ -33,6 +33,7 @@ CONFIG = optim.OptimConfig(
 def make_batch(step):
   rng = np.random.default_rng(step)
   return {
+    "record": np.arange(8, dtype=np.int32),
     "image": rng.integers(0, 256, (8, 32, 32), np.uint8),
     "input_ids": rng.integers(5, 64, (8, 6)).astype(np.int32),
     "attention_mask": np.ones((8, 6), np.int32),

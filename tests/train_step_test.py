@@ -54,6 +54,7 @@ def make_batch(size=16, seed=0):
     "word_starts": np.tile(np.arange(12, dtype=np.int32), (size, 1)),
     "study_hash": np.array([[i // 2, 0] for i in range(size)], np.uint32),
     "text_hash": np.array([[i % 5, 0] for i in range(size)], np.uint32),
+    "record": np.arange(100, 100 + size, dtype=np.int32),
   }
 
 
@@ -297,3 +298,152 @@ def test_an_image_image_loss_needs_a_second_view():
   )
   assert "infonce_loss" in metrics
   assert "image_image_loss" not in metrics
+
+
+class Planted:
+  """The model, but for a NaN in an embedding of each pair of a black image."""
+
+  def __init__(self, part):
+    self.part = part
+
+  def apply(self, variables, image, *args, **kwargs):
+    output, changed = MODEL.apply(variables, image, *args, **kwargs)
+    embeds = getattr(output, self.part)
+    black = (image == 0).all((1, 2)).reshape(-1, *[1] * (embeds.ndim - 1))
+    # One number of each is enough.
+    first = jnp.arange(embeds[0].size).reshape(1, *embeds.shape[1:]) == 0
+    embeds = jnp.where(black & first, jnp.nan, embeds)
+    return output.replace(**{self.part: embeds}), changed
+
+
+def black_out(batch, *pairs):
+  image = batch["image"].copy()
+  image[list(pairs)] = 0
+  return batch | {"image": image}
+
+
+OPTIMIZER = optax.adamw(1e-3)
+
+
+def start(ema=False):
+  tree = jax.tree.map(jnp.array, params())
+  return TrainState(
+    jnp.zeros((), jnp.int32),
+    tree,
+    {},
+    OPTIMIZER.init(tree),
+    tree if ema else None,
+  )
+
+
+def assert_equal_bits(left, right):
+  jax.tree.map(np.testing.assert_array_equal, left, right)
+
+
+def test_a_step_that_is_not_finite_is_flagged_and_changes_nothing():
+  step = jax.jit(
+    train_step.make_train_step(
+      Planted("image_embeds"), OPTIMIZER, PENALTIES, ema_decay=0.9
+    )
+  )
+  before, metrics = step(start(ema=True), make_batch(), jax.random.key(0))
+  assert metrics["health"]["finite"]
+  assert metrics["health"]["examples"].all()
+  bad = black_out(make_batch(seed=1), 5)
+  after, metrics = step(before, bad, jax.random.key(0))
+  health = metrics["health"]
+  assert not health["finite"]
+  np.testing.assert_array_equal(health["examples"], np.arange(16) != 5)
+  np.testing.assert_array_equal(health["records"], np.arange(100, 116))
+  assert int(after.step) == 2
+  assert_equal_bits(after.replace(step=before.step), before)
+  # And the next is kept.
+  goes_on, _ = step(after, make_batch(seed=2), jax.random.key(0))
+  assert goes_on.params["logit_scale"] != before.params["logit_scale"]
+
+
+@pytest.mark.parametrize(
+  "part", ["text_embeds", "patch_embeds", "token_embeds"]
+)
+def test_each_kind_of_embedding_is_looked_at(part):
+  step = train_step.make_train_step(Planted(part), OPTIMIZER, PENALTIES)
+  examples = jax.jit(lambda *args: step(*args)[1]["health"]["examples"])
+  got = examples(start(), black_out(make_batch(), 0, 9), jax.random.key(0))
+  assert np.flatnonzero(~got).tolist() == [0, 9]
+
+
+def test_every_device_of_a_mesh_has_the_whole_health():
+  mesh = sharding.make_mesh(sharding.MeshConfig(4, 2))
+  where = sharding.state_sharding(start(), mesh)
+  step = jax.jit(
+    train_step.make_train_step(
+      Planted("image_embeds"), OPTIMIZER, PENALTIES, accumulate=2, mesh=mesh
+    ),
+    out_shardings=(where, None),
+  )
+  batch = sharding.put_batch(black_out(make_batch(), 6), mesh)
+  placed = jax.tree.map(jax.device_put, start(), where)
+  _, metrics = step(placed, batch, jax.random.key(0))
+  health = metrics["health"]
+  assert all(leaf.is_fully_replicated for leaf in jax.tree.leaves(health))
+  assert np.flatnonzero(~np.asarray(health["examples"])).tolist() == [6]
+  np.testing.assert_array_equal(health["records"], np.arange(100, 116))
+
+
+def module(path):
+  names = [key.key for key in path]
+  return "/".join(names[:2] if "tower" in names[0] else names[:1])
+
+
+def test_norms_by_module_are_those_of_numpy():
+  batch = make_batch()
+  step = jax.jit(train_step.make_train_step(MODEL, OPTIMIZER, PENALTIES))
+  _, metrics = step(start(), batch, jax.random.key(0))
+  grads, _ = jax.jit(
+    jax.grad(
+      lambda p: train_step.loss_fn(p, {}, batch, None, MODEL, PENALTIES),
+      has_aux=True,
+    )
+  )(params())
+  squares = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
+    square = np.sum(np.square(np.float64(leaf)))
+    squares[module(path)] = squares.get(module(path), 0) + square
+  got = metrics["health"]["grad_norms"]
+  assert got.keys() == squares.keys()
+  assert {
+    *("image_tower/block_0", "image_tower/patch_embed", "image_head"),
+    *("text_tower/layer_0", "text_tower/word_embeddings", "logit_scale"),
+  } < got.keys()
+  for name, square in squares.items():
+    # The norm of the bias is 0: InfoNCE does not change with it.
+    np.testing.assert_allclose(got[name], square**0.5, rtol=1e-5, atol=1e-8)
+  total = sum(squares.values()) ** 0.5
+  np.testing.assert_allclose(metrics["grad_norm"], total, rtol=1e-5)
+
+
+def test_a_gradient_that_is_not_finite_names_its_module():
+  @jax.custom_vjp
+  def poison(x):
+    return x
+
+  poison.defvjp(lambda x: (x, None), lambda _, g: (g.at[3].set(jnp.nan),))
+
+  class Poisoned:
+    def apply(self, variables, *args, **kwargs):
+      variables = jax.tree.map(lambda x: x, variables)  # a copy to change
+      layer = variables["params"]["text_tower"]["layer_0"]["mlp_out"]
+      layer["bias"] = poison(layer["bias"])
+      return MODEL.apply(variables, *args, **kwargs)
+
+  step = train_step.make_train_step(Poisoned(), OPTIMIZER, PENALTIES)
+  state, metrics = jax.jit(step)(start(), make_batch(), jax.random.key(0))
+  health = metrics["health"]
+  assert np.isfinite(metrics["loss"])
+  assert not health["finite"]
+  assert health["examples"].all()
+  norms = health["grad_norms"]
+  assert [k for k in norms if not np.isfinite(norms[k])] == [
+    "text_tower/layer_0"
+  ]
+  assert_equal_bits(state.params, params())

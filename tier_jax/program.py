@@ -139,6 +139,7 @@ def batch_shapes(
     "word_starts": tokens,
     "study_hash": hashes,
     "text_hash": hashes,
+    "record": jax.ShapeDtypeStruct((size,), np.int32),
   }
   if config.loss.image_image_weight > 0:
     shapes["second_image"] = image

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from flax import traverse_util
 
 from tier_jax import optim
 from tier_jax.losses import objective
@@ -57,6 +58,17 @@ def loss_fn(
   Source of the accumulation: Gao et al., "Scaling deep contrastive learning
     batch size under memory limited setup" (GradCache), 2021.
   """
+  output, batch_stats = _encode(
+    params, batch_stats, batch, key, model, config, accumulate, mesh
+  )
+  total, metrics = objective.compute_losses(output, batch, config, mesh)
+  return total, (metrics, batch_stats)
+
+
+def _encode(
+  params, batch_stats, batch, key, model, config, accumulate, mesh
+) -> tuple[dual_encoder.DualEncoderOutput, Any]:
+  """Returns the whole batch's output and new statistics; see `loss_fn`."""
   training = key is not None
   if training and config.image_image_weight and "second_image" not in batch:
     raise ValueError(
@@ -87,8 +99,7 @@ def loss_fn(
     batch_stats = changed.get("batch_stats", batch_stats)
   else:
     output = _encode_parts(encode, batch, key, accumulate)
-  total, metrics = objective.compute_losses(output, batch, config, mesh)
-  return total, (metrics, batch_stats)
+  return output, batch_stats
 
 
 def _encode_parts(encode, batch, key, accumulate):
@@ -125,11 +136,27 @@ def make_train_step(
   accumulate: int = 1,
   mesh: jax.sharding.Mesh | None = None,
 ) -> Callable[
-  [TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]
+  [TrainState, Batch, jax.Array], tuple[TrainState, dict[str, Any]]
 ]:
   """Returns step(state, batch, seed_key) -> (state, metrics), to be jitted.
 
-  Metrics belong to the state before the update.
+  A step that is not finite leaves parameters, statistics, moments and moving
+  average as they were, bit for bit: `step` counts it, but the optimiser's own
+  count, and with it the schedule, does not.
+
+  Metrics belong to the state before the update. All are () but "health", a
+  dict that says whether the step was kept, and if not what is to blame:
+
+  - "finite": () bool, whether the loss and every gradient are; a gradient so
+    large that its square overflows counts as not finite.
+  - "examples": (B,) bool, whether all embeddings of a pair are finite: image,
+    text, patches and tokens, and those of a second view.
+  - "records": (B,) int32, the batch's `record`.
+  - "grad_norms": module -> () norm of its gradient, of what trains. Modules are
+    the parts of the model, and of towers their blocks, layers and embeddings,
+    such as "image_tower/block_3" or "text_head".
+
+  On a mesh all of it is replicated, so that every process reads the same.
 
   Args:
     model: to be trained.
@@ -147,19 +174,27 @@ def make_train_step(
     # Only what trains is differentiated: no backward pass goes further down.
     def loss(trainable):
       params = optim.merge(trainable, fixed)
-      return loss_fn(
-        params,
-        state.batch_stats,
-        batch,
-        key,
-        model,
-        config,
-        accumulate=accumulate,
-        mesh=mesh,
+      output, batch_stats = _encode(
+        params, state.batch_stats, batch, key, model, config, accumulate, mesh
       )
+      total, metrics = objective.compute_losses(output, batch, config, mesh)
+      return total, (metrics, batch_stats, _finite_pairs(output))
 
-    grads, (metrics, batch_stats) = jax.grad(loss, has_aux=True)(trainable)
-    metrics["grad_norm"] = optax.tree.norm(grads)
+    grads, (metrics, batch_stats, examples) = jax.grad(loss, has_aux=True)(
+      trainable
+    )
+    metrics["grad_norm"], grad_norms = _norms(grads)
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+    health = {
+      "finite": finite,
+      "examples": examples,
+      "records": batch["record"],
+      "grad_norms": grad_norms,
+    }
+    if mesh is not None:
+      whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+      health = jax.lax.with_sharding_constraint(health, whole)
+    metrics["health"] = health
     updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
     trainable: Any = optax.apply_updates(trainable, updates)
     if "logit_scale" in trainable:
@@ -171,10 +206,39 @@ def make_train_step(
     ema_params = None
     if ema_decay:
       ema_params = optim.update_ema(state.ema_params, params, step, ema_decay)
-    state = TrainState(step, params, batch_stats, opt_state, ema_params)
-    return state, metrics
+    new = TrainState(step, params, batch_stats, opt_state, ema_params)
+    # Always, whatever comes of it: the select costs nothing inside the update,
+    # and what is done about a fault does not change how others are rounded.
+    old = state.replace(step=step)
+    new = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+    return new, metrics
 
   return train_step
+
+
+def _finite_pairs(output: dual_encoder.DualEncoderOutput) -> jax.Array:
+  """Returns (B,) bool, whether every embedding of a pair is finite."""
+  embeds = (
+    *(output.image_embeds, output.text_embeds),
+    *(output.patch_embeds, output.token_embeds),
+    *(
+      [] if output.second_image_embeds is None else [output.second_image_embeds]
+    ),
+  )
+  finite = [jnp.isfinite(x).all(tuple(range(1, x.ndim))) for x in embeds]
+  return jnp.stack(finite).all(0)
+
+
+def _norms(grads) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Returns the global norm, and that of each module; see `make_train_step`."""
+  squares = jax.tree.map(lambda x: optax.tree.norm(x, squared=True), grads)
+  modules = {}
+  for path, square in traverse_util.flatten_dict(squares).items():
+    depth = 2 if path[0].endswith("_tower") else 1
+    name = "/".join(path[:depth])
+    modules[name] = modules.get(name, 0.0) + square
+  norms = {name: jnp.sqrt(square) for name, square in modules.items()}
+  return jnp.sqrt(optax.tree.sum(squares)), norms
 
 
 def make_diagnose(
