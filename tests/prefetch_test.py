@@ -10,14 +10,15 @@ from tier_jax import prefetch, sharding
 class Counter:
   """Batches 0, 1, 2, ...; the state is the number of the next."""
 
-  def __init__(self, fail_at=None, seconds=0.0):
+  def __init__(self, fail_at=None, seconds=0.0, error=ValueError):
     self.count = 0
     self.fail_at = fail_at
+    self.error = error
     self.seconds = seconds
 
   def __next__(self):
     if self.count == self.fail_at:
-      raise ValueError(f"batch {self.count} is broken")
+      raise self.error(f"batch {self.count} is broken")
     time.sleep(self.seconds)
     self.count += 1
     return {"x": np.full((8, 2), self.count - 1)}
@@ -76,6 +77,16 @@ def test_an_error_comes_after_the_batches_before_it(mesh):
     with pytest.raises(ValueError, match="batch 2 is broken"):
       batches.next()
   assert batches.position() == {"next": 2}
+  batches.close()
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_a_thread_that_is_ended_is_an_error_not_a_wait(mesh, error):
+  batches = prefetch.Prefetcher(Counter(fail_at=1, error=error), mesh, ahead=1)
+  batches.next()
+  for _ in range(2):
+    with pytest.raises(RuntimeError, match=f"ended by {error.__name__}"):
+      batches.next()
   batches.close()
 
 

@@ -44,13 +44,18 @@ class Prefetcher:
 
     Raises:
       Exception: whatever reading it raised.
+      RuntimeError: if reading ended by what is no Exception, such as a
+        SystemExit: raised here, that would end the training as if all was well.
     """
     start = time.monotonic()
     batch, position = self._ready.get()
     self.waited += time.monotonic() - start
-    if isinstance(batch, Exception):
+    if isinstance(batch, BaseException):
       self._ready.put((batch, None))  # again, if asked again
-      raise batch
+      if isinstance(batch, Exception):
+        raise batch
+      name = type(batch).__name__
+      raise RuntimeError(f"reading batches ended by {name}") from batch
     self._position = position
     return batch
 
@@ -74,6 +79,6 @@ class Prefetcher:
       try:
         batch = sharding.put_batch(next(iterator), mesh)
         self._ready.put((batch, iterator.get_state()))
-      except Exception as error:
+      except BaseException as error:  # or `next` would wait for ever
         self._ready.put((error, None))
         return
