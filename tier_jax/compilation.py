@@ -186,12 +186,12 @@ def devices(topology: str = "") -> Sequence[Any]:
 def fill_sizes(config: config_lib.Config) -> config_lib.Config:
   """Returns the config with the towers' sizes, as far as files here tell them.
 
-  As `train.resolve`, but without any download: where `init` names weights of
-  the hub, the config's own sizes stay. A vocabulary size of 0 becomes the
+  As `experiment.resolve`, but without any download: where `init` names weights
+  of the hub, the config's own sizes stay. A vocabulary size of 0 becomes the
   tokenizer's.
 
   Raises:
-    ValueError: as `train.resolve`.
+    ValueError: as `experiment.resolve`.
   """
   names = {"image": config.init.image, "text": config.init.text}
   for field, name in names.items():

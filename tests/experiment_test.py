@@ -9,7 +9,7 @@ import safetensors.numpy
 
 from tests.models import bert_reference
 from tier_jax import config as config_lib
-from tier_jax import train
+from tier_jax import experiment
 from tier_jax.data import tokenizer
 
 
@@ -52,25 +52,25 @@ def test_pretrained_text_weights_want_their_own_vocabulary(tmp_path):
   config = make(tmp_path, "bundled")
   words = "data.tokenizer is 'bundled', but init.text .* expected its tokenizer"
   with pytest.raises(ValueError, match=words):
-    train.resolve(config)
+    experiment.resolve(config)
   # As in an export of a run that was trained with it.
   text = tokenizer.Tokenizer.from_name("bundled", 8).to_json()
   (tmp_path / "tokenizer.json").write_text(text)
-  _, tokenize = train.resolve(config)
+  _, tokenize = experiment.resolve(config)
   assert tokenize.to_json() == text
 
 
 def test_another_vocabulary_is_warned_of(tmp_path, other_vocabulary, caplog):
   caplog.set_level(logging.WARNING)
   config = make(tmp_path, str(other_vocabulary))
-  train.resolve(config)
+  experiment.resolve(config)
   assert "other.txt' may number tokens otherwise than init.text" in caplog.text
   caplog.clear()
   same = tmp_path / "tokenizer.json"
   tokenize = tokenizer.Tokenizer.from_name(str(other_vocabulary), 8)
   same.write_text(tokenize.to_json())
-  train.resolve(config)
+  experiment.resolve(config)
   assert not caplog.text
   data = dataclasses.replace(config.data, tokenizer=str(tmp_path))
-  train.resolve(dataclasses.replace(config, data=data))
+  experiment.resolve(dataclasses.replace(config, data=data))
   assert not caplog.text
