@@ -4,6 +4,8 @@ Source: Palepu and Beam, "TIER: Text-Image Entropy Regularization for Medical
 CLIP-style models", MLHC 2023 (PMLR 219:548-564).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -116,16 +118,38 @@ def _entropy(z, mask, *, axis, eps):
   # Rows without a valid entry see a harmless softmax and are zeroed at the
   # end: the gradient of the branch not taken must be finite too.
   z = jnp.where(mask | ~any_valid, z, _MASKED)
-  z -= jax.lax.stop_gradient(jnp.max(z, axis=axis, keepdims=True))
   if eps:
     p = jnp.where(mask, jax.nn.softmax(z, axis=axis), 0) + eps
     entropy = -jnp.sum(jnp.where(mask, p * jnp.log(p), 0), axis=axis)
   else:
-    # log sum exp(z) - E[z] has no log of a probability, so p = 0 is safe.
-    log_total = jax.nn.logsumexp(z, axis=axis)
-    p = jax.nn.softmax(z, axis=axis)
-    entropy = log_total - jnp.sum(p * jnp.where(mask, z, 0), axis=axis)
+    entropy = _softmax_entropy(z, axis)
   return jnp.where(jnp.squeeze(any_valid, axis), entropy, 0)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _softmax_entropy(z, axis):
+  """Entropy of softmax(z): log sum exp(z) - E[z], safe where p is 0."""
+  return _softmax_entropy_forward(z, axis)[0]
+
+
+def _softmax_entropy_forward(z, axis):
+  top = jnp.max(z, axis=axis, keepdims=True)
+  weights = jnp.exp(z - top)
+  total = jnp.sum(weights, axis=axis, keepdims=True)
+  mean = jnp.sum(weights * (z - top), axis=axis, keepdims=True) / total
+  log_total = jnp.log(total)
+  return jnp.squeeze(log_total - mean, axis), (z, top + log_total, top + mean)
+
+
+def _softmax_entropy_backward(axis, residuals, gradient):
+  # Written out, dH/dz = -p (z - E[z]) sums up nothing: both ways together are
+  # one pass over the similarities, and only what is small is kept for it.
+  z, log_total, mean = residuals
+  p = jnp.exp(z - log_total)
+  return (-jnp.expand_dims(gradient, axis) * p * (z - mean),)
+
+
+_softmax_entropy.defvjp(_softmax_entropy_forward, _softmax_entropy_backward)
 
 
 def _check(temperature, reduction, eps):

@@ -1,7 +1,6 @@
 """All terms of the loss, put together."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -162,17 +161,14 @@ def compute_losses(
     output.patch_embeds,
     preferred_element_type=jnp.float32,
   )  # (B, T, P)
-  # Recomputed in the backward pass: cheap, and saves several (B, T, P).
-  penalties = jax.checkpoint(
-    functools.partial(
-      entropy.similarity_entropies,
-      temperature=config.penalty_temperature,
-      reduction=config.reduction,
-      eps=config.eps_after_softmax,
-      normalize=config.normalize_entropy,
-    )
+  token_entropy, patch_entropy = entropy.similarity_entropies(
+    sims,
+    mask,
+    temperature=config.penalty_temperature,
+    reduction=config.reduction,
+    eps=config.eps_after_softmax,
+    normalize=config.normalize_entropy,
   )
-  token_entropy, patch_entropy = penalties(sims, mask)
   total = contrastive_loss
   if config.token_entropy_weight:
     total += config.token_entropy_weight * token_entropy
