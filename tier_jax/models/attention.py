@@ -21,6 +21,8 @@ KINDS = ("xla", "fused")
 
 # Instead of -inf, of which a row with nothing left would make NaN.
 _LOWEST = float(jnp.finfo(jnp.float32).min)
+_DEFAULT_MEMORY = 2**24  # bytes of vector memory that XLA gives a kernel
+_SQUARES = 8  # (T, T) float32 arrays that a head has at once, at most
 _ROWS = (((1,), (1,)), ((), ()))  # a @ b.T
 _COLUMNS = (((0,), (0,)), ((), ()))  # a.T @ b
 
@@ -140,13 +142,19 @@ def _call(kernel, num_outputs, num_heads, interpret, *inputs):
     return pl.BlockSpec((1, *x.shape[1:]), lambda b: (b, 0, 0))
 
   output = jax.ShapeDtypeStruct((batch, length, width), inputs[0].dtype)
+  # The next example's blocks come while this one is worked on.
+  memory = 2 * (len(inputs) + num_outputs) * inputs[0].nbytes // batch
+  memory += _SQUARES * 4 * length**2
   return pl.pallas_call(
     functools.partial(kernel, width // num_heads),
     grid=(batch,),
     in_specs=[block(x) for x in inputs],
     out_specs=[block(output)] * num_outputs,
     out_shape=[output] * num_outputs,
-    compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",)),
+    compiler_params=pltpu.CompilerParams(
+      dimension_semantics=("parallel",),
+      vmem_limit_bytes=max(memory, _DEFAULT_MEMORY),
+    ),
     interpret=interpret,
   )(*inputs)
 
