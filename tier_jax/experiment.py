@@ -110,8 +110,8 @@ def with_weights(
   ema_params = None
   if state.ema_params is not None:
     ema_params = jax.tree.map(jnp.copy, params)  # both trees are donated
-  return state.replace(
-    params=params, batch_stats=batch_stats, ema_params=ema_params
+  return dataclasses.replace(
+    state, params=params, batch_stats=batch_stats, ema_params=ema_params
   )
 
 

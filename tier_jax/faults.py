@@ -131,7 +131,8 @@ def write_dump(
   those of `records` whose embeddings are not finite; `records`, the whole batch
   in order, each with `dataset`, `shard` and `index`; and `grad_norms` by
   module, those that are not finite first, as "nan" or "inf", since JSON has
-  neither. Process 0 alone writes; an older dump of the step is replaced.
+  neither. Process 0 alone writes; once rewound, a step may fail again, by other
+  records: that dump goes beside the first, as `step_00000012.1.json`.
 
   Args:
     workdir: of the training.
@@ -160,8 +161,12 @@ def write_dump(
     },
   }
   path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_suffix(".tmp")
   text = json.dumps(dump, indent=2, allow_nan=False) + "\n"
+  stem, copies = path.stem, 0
+  while path.exists() and path.read_text("utf-8") != text:
+    copies += 1
+    path = path.with_name(f"{stem}.{copies}.json")
+  temporary = path.with_suffix(".tmp")
   temporary.write_text(text, "utf-8")
   os.replace(temporary, path)
   return path

@@ -28,17 +28,23 @@ _WORTH_SAYING = 0.05  # of the time
 def log_plainly() -> None:
   """Logs the project's own lines as they are, and others' warnings only.
 
-  Checkpointing alone writes some thirty lines a step at the same level.
+  Checkpointing alone writes some thirty lines a step at the same level, and
+  stacks by the hundred lines of an error that we report in one: theirs are left
+  out below the verbosity of debugging.
   """
   root = str(Path(__file__).parent)
   logging.set_verbosity(max(logging.get_verbosity(), logging.INFO))
   handler = logging.get_absl_handler()
   handler.setFormatter(std_logging.Formatter("%(message)s"))
-  handler.addFilter(
-    lambda record: (
-      record.levelno >= std_logging.WARNING or record.pathname.startswith(root)
-    )
-  )
+
+  def plain(record):
+    if record.pathname.startswith(root):
+      return True
+    if not logging.level_debug():
+      record.exc_info = record.exc_text = None
+    return record.levelno >= std_logging.WARNING
+
+  handler.addFilter(plain)
 
 
 class MetricWriter:

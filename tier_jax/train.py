@@ -1,5 +1,6 @@
 """The training loop."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,13 @@ class _Training:
     self.batches = prefetch.Prefetcher(self.iterator, self.mesh, _AHEAD)
     try:
       self._loop()
+    except Exception as error:
+      # What is being saved is finished first, unless another process may not
+      # know of the error and would not take part.
+      if jax.process_count() == 1 or isinstance(error, FloatingPointError):
+        with contextlib.suppress(OSError):  # the first error says more
+          self.checkpointer.close()
+      raise
     finally:
       if self.profiling:
         jax.profiler.stop_trace()

@@ -5,6 +5,7 @@ CLIP-style models", MLHC 2023 (PMLR 219:548-564).
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +113,7 @@ def counted_tokens(
   return counted
 
 
-def _entropy(z, mask, *, axis, eps):
+def _entropy(z, mask, *, axis, eps) -> jax.Array:
   """Entropy of softmax(z) over the unmasked entries of an axis; 0 if none."""
   any_valid = jnp.any(mask, axis=axis, keepdims=True)
   # Rows without a valid entry see a harmless softmax and are zeroed at the
@@ -127,7 +128,7 @@ def _entropy(z, mask, *, axis, eps):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _softmax_entropy(z, axis):
+def _softmax_entropy(z, axis) -> Any:
   """Entropy of softmax(z): log sum exp(z) - E[z], safe where p is 0."""
   return _softmax_entropy_forward(z, axis)[0]
 
