@@ -100,7 +100,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       "layer_norm_eps": 1e-6,
       "mean": (0.485, 0.456, 0.406),
       "std": (0.229, 0.224, 0.225),
-      "attention": "xla",
+      # Of the estimated cycles of a step on TPUs, XLA's takes a third more.
+      "attention": "fused",
       "scan_layers": False,
       "remat": "none",
     },
@@ -117,7 +118,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       "type_vocab_size": 2,
       "layer_norm_eps": 1e-12,
       "activation": "gelu",
-      "attention": "xla",
+      "attention": "fused",
       "scan_layers": False,
       "remat": "none",
     },

@@ -123,7 +123,7 @@ def _entropy(z, mask, *, axis, eps) -> jax.Array:
     p = jnp.where(mask, jax.nn.softmax(z, axis=axis), 0) + eps
     entropy = -jnp.sum(jnp.where(mask, p * jnp.log(p), 0), axis=axis)
   else:
-    entropy = _softmax_entropy(z, axis)
+    entropy: Any = _softmax_entropy(z, axis)
   return jnp.where(jnp.squeeze(any_valid, axis), entropy, 0)
 
 
