@@ -176,6 +176,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "eval_every": "500 steps",
     "checkpoint_every": "500 steps",
     "diagnostics_every": "200 steps",
+    "checkpoint_minutes": 0.0,
     "eval_batch_size": 256,
     "eval_benchmark": "chexpert",
     "on_nonfinite": "abort",

@@ -39,6 +39,8 @@ class TrainConfig:
     num_steps: updates in all.
     log_every, eval_every, checkpoint_every, diagnostics_every: steps between
       one and the next.
+    checkpoint_minutes: save at the next logged step, too, once the last save is
+      so long ago; 0 turns it off.
     eval_batch_size: pairs a batch of the validation loss; fewer when the
       split has fewer. Losses compare only at the same size.
     eval_benchmark: benchmark whose `validate` split is scored during training
@@ -58,6 +60,7 @@ class TrainConfig:
   eval_every: durations.Steps = 1000
   checkpoint_every: durations.Steps = 1000
   diagnostics_every: durations.Steps = 200
+  checkpoint_minutes: float = 0.0
   eval_batch_size: int = 64
   eval_benchmark: str = "chexpert"
   on_nonfinite: str = "abort"
@@ -76,10 +79,11 @@ class TrainConfig:
         f"train.on_nonfinite is {self.on_nonfinite!r}, expected one of "
         f"{', '.join(ON_NONFINITE)}"
       )
-    if self.watchdog_minutes < 0:
-      raise ValueError(
-        f"train.watchdog_minutes is {self.watchdog_minutes}, expected >= 0"
-      )
+    for name in ("checkpoint_minutes", "watchdog_minutes"):
+      if getattr(self, name) < 0:
+        raise ValueError(
+          f"train.{name} is {getattr(self, name)}, expected >= 0"
+        )
 
 
 @dataclasses.dataclass(frozen=True)

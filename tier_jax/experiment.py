@@ -16,8 +16,8 @@ from tier_jax.train_state import TrainState
 
 # A resumed run may differ in where and how often, not in what it computes.
 _FREE = (
-  *("data.data_dir", "data.num_", "data.max_corrupt", "train.eval_", "_every"),
-  *("train.on_nonfinite", "train.max_faults", "train.watchdog_minutes"),
+  *("data.data_dir", "data.num_", "data.max_corrupt", "train.eval_"),
+  *("_every", "_minutes", "train.on_nonfinite", "train.max_faults"),
   # But for rounding, and which units accumulation drops out.
   *("mesh.", "train.accumulate", "loss.ring"),
   *(".attention", ".remat", ".scan_layers"),

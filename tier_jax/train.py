@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 from absl import logging
 from clu import parameter_overview
+from jax.experimental import multihost_utils
 
 from tier_jax import (
   checkpointing,
@@ -113,6 +115,7 @@ class _Training:
     }
     self.progress: dict[str, Any] = {"best": None, "faults": 0, "pending": None}
     self.saved: int | None = None
+    self.saved_at = time.monotonic()
     self.profiling = False
 
   def run(self, dry_run: bool) -> None:
@@ -267,6 +270,7 @@ class _Training:
       log = self.step % train.log_every == 0 or last
       evaluate = self.step % train.eval_every == 0 or last
       save = self.step % train.checkpoint_every == 0 or last or preempted
+      save |= log and self._long_ago()
 
       # Before anything is kept of the step; else one step later, so that the
       # devices need not wait.
@@ -339,6 +343,14 @@ class _Training:
     self.progress["best"] = validation.better(old, self.step, found)
     return self.progress["best"] is not old
 
+  def _long_ago(self) -> bool:
+    """Whether `checkpoint_minutes` are over, by the clock of process 0."""
+    seconds = 60 * self.config.train.checkpoint_minutes
+    if not seconds:
+      return False
+    due = np.array(time.monotonic() - self.saved_at >= seconds)
+    return bool(multihost_utils.broadcast_one_to_all(due))
+
   def _save(self):
     best = self.progress["best"]
     self.checkpointer.save(
@@ -349,7 +361,7 @@ class _Training:
       self.meta,
       best=best and best["step"],
     )
-    self.saved = self.step
+    self.saved, self.saved_at = self.step, time.monotonic()
 
   def _rewind(self, position):
     """Goes back to the last checkpoint, and on with the batches after a fault.
