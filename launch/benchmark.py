@@ -17,6 +17,7 @@ PARTS = {
   "data_prep": "DICOM files a second, beside decoding and resizing alone",
   "input": "records to batches, beside decoding and warping alone",
   "train_step": "training steps, beside the model's FLOPs",
+  "loop": "the training loop, beside nothing but its steps",
   "loss": "the loss and its penalties, beside the towers",
   "eval": "zero-shot evaluation, beside embedding the images alone",
 }

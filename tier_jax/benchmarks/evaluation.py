@@ -68,7 +68,7 @@ def measure(arguments: argparse.Namespace) -> dict:
   with tempfile.TemporaryDirectory(prefix="eval_benchmark-") as root:
     directory = Path(root) / "phantom"
     input_benchmark.write_dataset(
-      directory, count, arguments.short_side, benchmark.split
+      directory, {benchmark.split: count}, arguments.short_side
     )
     source = loader.open_split(directory, benchmark.split)
     images = np.stack(

@@ -13,7 +13,7 @@ import concurrent.futures
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def measure(arguments: argparse.Namespace) -> dict:
   with tempfile.TemporaryDirectory(prefix="input_benchmark-") as root:
     write_dataset(
       Path(root) / "phantom",
-      max(arguments.batch_size, 16 * DISTINCT),
+      {"train": max(arguments.batch_size, 16 * DISTINCT)},
       arguments.short_side,
     )
     bench = _Bench(Path(root), arguments, about["cores"])
@@ -98,33 +98,41 @@ def measure(arguments: argparse.Namespace) -> dict:
 
 
 def write_dataset(
-  directory: Path, num_records: int, short_side: int, split: str = "train"
+  directory: Path, splits: Mapping[str, int], short_side: int
 ) -> None:
-  """Writes a split of chest phantoms, always the same."""
+  """Writes chest phantoms, always the same.
+
+  Args:
+    directory: that is made.
+    splits: how many records each has.
+    short_side: of the images.
+  """
   directory.mkdir(parents=True)
-  name = f"phantom-{split}.array_record-00000-of-00001"
-  writer = array_record_module.ArrayRecordWriter(
-    str(directory / name), "group_size:1,uncompressed"
-  )
   pictures = [
     (data_prep.draw(i, short_side) >> (data_prep.BITS - 8)).astype(np.uint8)
-    for i in range(min(DISTINCT, num_records))
+    for i in range(min(DISTINCT, max(splits.values())))
   ]
-  for i in range(num_records):
-    record = records.Record(
-      pictures[i % len(pictures)],
-      image_id=f"{i:064x}",
-      study_id=f"{i:064x}",
-      patient_id=f"{i:064x}",
-      view="frontal",
-      impression=TEXTS[i % len(TEXTS)],
-      labels={"Edema": i % 2, "Support Devices": 1},
+  entries = {}
+  for split, count in splits.items():
+    name = f"phantom-{split}.array_record-00000-of-00001"
+    writer = array_record_module.ArrayRecordWriter(
+      str(directory / name), "group_size:1,uncompressed"
     )
-    writer.write(records.encode(record))
-  writer.close()
-  entry = {"records": num_records, "shards": {name: {"records": num_records}}}
-  manifest = {"splits": {split: entry}}
-  (directory / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    for i in range(count):
+      record = records.Record(
+        pictures[i % len(pictures)],
+        image_id=f"{i:064x}",
+        study_id=f"{i:064x}",
+        patient_id=f"{i:064x}",
+        view="frontal",
+        impression=TEXTS[i % len(TEXTS)],
+        labels={"Edema": i % 2, "Support Devices": 1},
+      )
+      writer.write(records.encode(record))
+    writer.close()
+    entries[split] = {"records": count, "shards": {name: {"records": count}}}
+  manifest = json.dumps({"splits": entries})
+  (directory / "manifest.json").write_text(manifest, "utf-8")
 
 
 class _Bench:
