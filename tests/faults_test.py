@@ -47,12 +47,13 @@ def test_the_dump_has_records_and_norms_in_strict_json(tmp_path):
   assert list(dump["grad_norms"]) == ["b", "c", "a"]
 
 
-def test_a_second_dump_replaces_the_first(tmp_path):
-  for norm in (1.0, 2.0):
+def test_another_dump_of_a_step_lies_beside_the_first(tmp_path):
+  for norm in (1.0, 2.0, 1.0):  # the last is known
     health = make_health([True], {"a": norm})
     path = faults.write_dump(tmp_path, 3, health, Source())
-  assert json.loads(path.read_text())["grad_norms"] == {"a": 2.0}
-  assert [p.name for p in path.parent.iterdir()] == ["step_00000003.json"]
+    assert json.loads(path.read_text())["grad_norms"] == {"a": norm}
+  names = sorted(p.name for p in path.parent.iterdir())
+  assert names == ["step_00000003.1.json", "step_00000003.json"]
 
 
 def test_process_0_alone_writes(tmp_path, monkeypatch):
