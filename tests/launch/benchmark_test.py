@@ -11,7 +11,7 @@ import pytest
 
 from launch import benchmark
 from tier_jax import program, sharding
-from tier_jax.benchmarks import data_prep, devices
+from tier_jax.benchmarks import data_prep, devices, loop
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "benchmark.py"
 
@@ -69,6 +69,7 @@ QUICK = {
     *("--short_side=32", "--image_size=16", "--batch_size=8"),
     *("--num_batches=2", "--rounds=2"),
   ),
+  "loop": ("--num_steps=100", "--batch_size=8", "--rounds=2"),
   "train_step": ("--batch_size=8", "--rounds=2"),
   "loss": ("--batch_size=8", "--max_length=8", "--rounds=2"),
   "eval": (
@@ -101,8 +102,10 @@ def test_every_part_measures(name, tmp_path, capsys, monkeypatch):
   )
   if name == "train_step":
     monkeypatch.setattr(program, "make", stand_in)
+  if name == "loop":
+    monkeypatch.setattr(loop, "TOWERS", devices.SIZES["tiny"])
   output = tmp_path / "figures.json"
-  tiny = () if name == "input" else ("--model=tiny",)
+  tiny = () if name in ("input", "loop") else ("--model=tiny",)
   arguments = [name, *QUICK[name], *tiny, f"--json={output}"]
   assert benchmark.main(arguments) == 0
   results = json.loads(output.read_text("utf-8"))

@@ -36,7 +36,7 @@ from tier_jax.data import loader
 RATIOS = {"training / steps": ("training", "steps")}
 table = rounds.table
 _LOG_EVERY = 25
-_DEMO = {
+TOWERS = {
   "image": {
     "image_size": 96,
     "patch_size": 12,
@@ -120,7 +120,7 @@ class _Bench:
           "max_length": 40,
           "num_threads": 2,
         },
-        "model": _DEMO,
+        "model": TOWERS,
         "loss": {"token_entropy_weight": 0.2, "patch_entropy_weight": 0.1},
         "train": {
           "batch_size": arguments.batch_size,
