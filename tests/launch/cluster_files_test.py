@@ -52,11 +52,7 @@ def test_slurm_starts_one_task_a_gpu_and_passes_flags_on(tmp_path):
   )
   assert done.returncode == 0, done.stderr
   lines = done.stdout.splitlines()
-  assert lines[:3] == [
-    "--kill-on-bad-exit=1",
-    ".venv/bin/python",
-    "launch/train.py",
-  ]
+  assert lines[:3] == ["--wait=60", ".venv/bin/python", "launch/train.py"]
   assert lines[-2].startswith("--workdir=")
   assert lines[-1] == CHANGE
   options = dict(
@@ -65,6 +61,21 @@ def test_slurm_starts_one_task_a_gpu_and_passes_flags_on(tmp_path):
     if line.startswith("#SBATCH --") and "=" in line
   )
   assert options["ntasks-per-node"] == options["gpus-per-node"]
+
+
+@pytest.mark.parametrize("status", [0, 1, 75])
+def test_slurm_requeues_what_was_preempted_and_nothing_else(tmp_path, status):
+  for name, line in (("srun", f"exit {status}"), ("scontrol", 'echo "$@"')):
+    (tmp_path / name).write_text(f"#!/bin/bash\n{line}\n")
+    (tmp_path / name).chmod(0o755)
+  done = run(
+    "bash",
+    "launch/slurm.sbatch",
+    PATH=f"{tmp_path}:{os.environ['PATH']}",
+    SLURM_JOB_ID="12",
+  )
+  assert done.returncode == status
+  assert done.stdout == ("requeue 12\n" if status == 75 else "")
 
 
 def test_tpu_vm_dry_run_runs_the_training_everywhere():
