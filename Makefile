@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # every later Python.
 PINS = .constraints/python$(shell $(PYTHON) -c 'import sys; print("3.11" if sys.version_info[:2] == (3, 11) else "3.12")').txt
 
-.PHONY: setup demo objectives test parity scale lint format fuzz kill-test
+.PHONY: setup demo objectives test parity scale lint format fuzz kill-test chaos
 
 setup: $(VENV)/installed
 
@@ -42,6 +42,11 @@ parity: setup
 # Ten steps on every mesh, in parts, by the ring and in two processes.
 scale: setup
 	$(BIN)/python -m tests.scale
+
+# Trainings killed at random moments, on devices that change too, against one
+# that is not: some 10 minutes on two cores.
+chaos: setup
+	$(BIN)/python -m tests.chaos
 
 kill-test: $(VENV)/beam/installed
 	$(VENV)/beam/bin/python -m tests.data_prep.kill --beam
