@@ -187,6 +187,11 @@ class Checkpointer:
         f"{self.all_steps()}, expected a later one"
       )
 
+  def delete(self, step: int) -> None:
+    """Deletes a step, so that it may be saved anew."""
+    self.wait()
+    self._manager.delete(step)
+
   def wait(self) -> None:
     """Waits until everything is written.
 

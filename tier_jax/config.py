@@ -47,7 +47,8 @@ class TrainConfig:
       if data_dir holds it, "" for none.
     on_nonfinite: what a loss or gradient that is not finite leads to: "abort"
       ends the run, "skip" leaves the update out, "rewind" goes back to the last
-      checkpoint and leaves out the batch.
+      checkpoint and on with the batches after the fault: those between are left
+      out.
     max_faults: how often a run may skip or rewind.
     watchdog_minutes: without a step for so long, the run writes down where it
       stands and ends; 0 turns it off.

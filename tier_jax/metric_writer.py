@@ -6,6 +6,7 @@ Nothing leaves the machine. Only process 0 writes.
 import datetime
 import json
 import logging as std_logging
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -42,6 +43,8 @@ def log_plainly() -> None:
       return True
     if not logging.level_debug():
       record.exc_info = record.exc_text = None
+      if record.name == "asyncio":  # tells of failed writes once more, late
+        return False
     return record.levelno >= std_logging.WARNING
 
   handler.addFilter(plain)
@@ -97,7 +100,9 @@ class MetricWriter:
     if not self._active:
       return
     scalars = {name: float(value) for name, value in scalars.items()}
-    self._jsonl.write(json.dumps({"step": step, **scalars}) + "\n")
+    # JSON has no NaN. What is not finite, `faults/` tells of.
+    finite = {name: x for name, x in scalars.items() if math.isfinite(x)}
+    self._jsonl.write(json.dumps({"step": step, **finite}) + "\n")
     self._jsonl.flush()
     values = [
       _SUMMARY.Summary.Value(tag=name, simple_value=value)
@@ -153,6 +158,12 @@ class Progress:
     """Advances by one step."""
     if self._bar is not None:
       self._bar.update()
+
+  def rewind(self, step: int) -> None:
+    """Goes back to `step`."""
+    if self._bar is not None:
+      self._bar.n = step
+      self._bar.refresh()
 
   def log(
     self,

@@ -67,12 +67,12 @@ class Prefetcher:
     return self._position
 
   def close(self) -> None:
-    """Stops reading."""
+    """Stops reading; a reader that hangs is left alone after ten seconds."""
     self._closing.set()
-    while self._thread.is_alive():  # it may wait for a place
-      with contextlib.suppress(queue.Empty):
+    deadline = time.monotonic() + 10
+    while self._thread.is_alive() and time.monotonic() < deadline:
+      with contextlib.suppress(queue.Empty):  # it may wait for a place
         self._ready.get(timeout=0.01)
-    self._thread.join()
 
   def _read(self, iterator, mesh):
     while not self._closing.is_set():

@@ -1,9 +1,10 @@
-"""Rates and memory of a training, measured on the host."""
+"""Rates and memory of a training, measured on the host, and profiles."""
 
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -44,7 +45,7 @@ class Meter:
     self._step, self._waited, self._since = step, waited, self._clock()
 
   def pause(self) -> None:
-    """Stops the clock, for an evaluation or a checkpoint."""
+    """Stops the clock, for an evaluation."""
     self._paused = self._clock()
 
   def resume(self) -> None:
@@ -77,6 +78,39 @@ class Meter:
         scalars["train/mfu"] = self._mfu / seconds
     self.start(step, waited)
     return scalars
+
+
+class Profile:
+  """Traces some steps into `workdir/profile`, `profile.N` in process N > 0."""
+
+  def __init__(self, workdir: str | Path, steps: tuple[int, int] | None):
+    """Takes the first step to trace and the one after the last, or None."""
+    index = jax.process_index()
+    self._path = Path(workdir) / (f"profile.{index}" if index else "profile")
+    self._steps = range(*steps) if steps else range(0)
+    self._tracing = False
+
+  def before(self, step: int, state: Any) -> None:
+    """Starts to trace, if `step` is the first; `state` is what it starts from.
+
+    A run that resumes later starts later.
+    """
+    if step in self._steps and not self._tracing:
+      jax.block_until_ready(state)
+      jax.profiler.start_trace(str(self._path))
+      self._tracing = True
+
+  def after(self, step: int, state: Any) -> None:
+    """Ends it, if `step` was the last; `state` is what it gave."""
+    if self._tracing and step + 1 not in self._steps:
+      jax.block_until_ready(state)
+      self.close()
+
+  def close(self) -> None:
+    """Ends it early."""
+    if self._tracing:
+      self._tracing = False
+      jax.profiler.stop_trace()
 
 
 def _memory() -> dict[str, float]:

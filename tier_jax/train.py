@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from jax.experimental import multihost_utils
 
 from tier_jax import (
   checkpointing,
+  checksums,
   compilation,
   durations,
   experiment,
@@ -116,15 +118,74 @@ class _Training:
     self.progress: dict[str, Any] = {"best": None, "faults": 0, "pending": None}
     self.saved: int | None = None
     self.saved_at = time.monotonic()
-    self.profiling = False
 
   def run(self, dry_run: bool) -> None:
     """Trains, unless dry, from where `workdir` is to the last step."""
     if dry_run:
       self._check_dry()
       return
-    self.checkpointer = checkpointing.Checkpointer(self.workdir)
-    self._start()
+    with contextlib.ExitStack() as stack:
+      self.stack = stack
+      self.notice = self._closing(preemption.Notice())
+      self.checkpointer = checkpointing.Checkpointer(self.workdir)
+      self._start()
+      self._compile()
+      train = self.config.train
+      # The row of a pending evaluation is about to be written, perhaps again.
+      done = self.step - (self.progress["pending"] is not None)
+      self.writer = self._closing(
+        metric_writer.MetricWriter(self.workdir, done)
+      )
+      self.bar = self._closing(
+        metric_writer.Progress(train.num_steps, self.step)
+      )
+      self.guard = faults.Guard(
+        train.on_nonfinite,
+        train.max_faults,
+        self.workdir,
+        self.source,
+        self.progress["faults"],
+      )
+      self.batches = prefetch.Prefetcher(self.iterator, self.mesh, _AHEAD)
+      stack.callback(lambda: self.batches.close())  # rewinding makes another
+      self.dog = self._closing(
+        watchdog.Watchdog(train.watchdog_minutes, self.workdir)
+      )
+      self.profile = self._closing(
+        telemetry.Profile(self.workdir, self.profile_steps)
+      )
+      try:
+        self._loop()
+      except Exception as error:
+        # What is being saved is finished first, unless another process may not
+        # know of the error and would not take part.
+        if jax.process_count() == 1 or isinstance(error, FloatingPointError):
+          self._closing(self.checkpointer)
+        raise
+      self.dog.rest()
+      self.checkpointer.close()
+    if self.state.ema_params is not None:
+      digest = params_digest(self.state.ema_params)
+      logging.info("final moving average sha256:%s", digest)
+    digest = params_digest(self.state.params)
+    logging.info("final parameters sha256:%s", digest)
+
+  def _closing(self, what):
+    """Returns `what`, to be closed at the end, whatever that is.
+
+    An error then is told, but must not take the place of what ended the run.
+    """
+
+    def close():
+      try:
+        what.close()
+      except Exception as error:
+        logging.warning("%s did not close: %s", type(what).__name__, error)
+
+    self.stack.callback(close)
+    return what
+
+  def _compile(self):
     self.compiled, summary = compilation.compile_step(self.program)
     logging.info("%s", summary.line())
     self.diagnose = jax.jit(
@@ -136,47 +197,11 @@ class _Training:
         mesh=self.mesh,
       )
     )
-    train = self.config.train
     self.meter = telemetry.Meter(
-      train.batch_size, summary.useful_flops * self.mesh.size, self.mesh.size
+      self.config.train.batch_size,
+      summary.useful_flops * self.mesh.size,
+      self.mesh.size,
     )
-    # The row of a pending evaluation is about to be written, perhaps again.
-    done = self.step - (self.progress["pending"] is not None)
-    self.writer = metric_writer.MetricWriter(self.workdir, done)
-    self.bar = metric_writer.Progress(train.num_steps, self.step)
-    self.guard = faults.Guard(
-      train.on_nonfinite,
-      train.max_faults,
-      self.workdir,
-      self.source,
-      self.progress["faults"],
-    )
-    self.notice = preemption.Notice()
-    self.dog = watchdog.Watchdog(train.watchdog_minutes, self.workdir)
-    self.batches = prefetch.Prefetcher(self.iterator, self.mesh, _AHEAD)
-    try:
-      self._loop()
-    except Exception as error:
-      # What is being saved is finished first, unless another process may not
-      # know of the error and would not take part.
-      if jax.process_count() == 1 or isinstance(error, FloatingPointError):
-        with contextlib.suppress(OSError):  # the first error says more
-          self.checkpointer.close()
-      raise
-    finally:
-      if self.profiling:
-        jax.profiler.stop_trace()
-      self.dog.close()
-      self.notice.close()
-      self.batches.close()
-      self.bar.close()
-      self.writer.close()
-    self.checkpointer.close()
-    if self.state.ema_params is not None:
-      digest = params_digest(self.state.ema_params)
-      logging.info("final moving average sha256:%s", digest)
-    digest = params_digest(self.state.params)
-    logging.info("final parameters sha256:%s", digest)
 
   def _check_dry(self):
     if (self.workdir / "checkpoints").is_dir():
@@ -187,6 +212,12 @@ class _Training:
         logging.info("%s would resume at step %d", self.workdir, step)
     abstract = self.program.state
     pretrained.load(self.config.init, abstract.params, abstract.batch_stats)
+    next(self.iterator)  # records that do not read are found here
+    where = self.workdir.absolute()
+    while not where.exists():
+      where = where.parent
+    if not os.access(where, os.W_OK):
+      raise ValueError(f"workdir {self.workdir} cannot be written")
     _, summary = compilation.compile_step(self.program)
     logging.info("%s", summary.line())
 
@@ -195,6 +226,13 @@ class _Training:
     abstract, config = self.program.state, self.config
     step = self.checkpointer.latest_sound()
     if step is None:
+      damaged = self.workdir / "damaged"
+      if any(damaged.glob(f"*/{checksums.NAME}")):
+        # Those were whole once: to begin again is for a person to decide.
+        raise ValueError(
+          f"{self.workdir} holds no sound checkpoint any more, all are in "
+          f"{damaged}: expected a fresh --workdir, or that they be moved away"
+        )
       loaded = pretrained.load(
         config.init, abstract.params, abstract.batch_stats
       )
@@ -241,12 +279,16 @@ class _Training:
 
   def _loop(self):
     train = self.config.train
+    self.dog.beat()
     if self.progress["pending"] is not None:
       scalars, self.progress["pending"] = self.progress["pending"], None
       try:
         self._evaluate(scalars)
       except _PreemptedError:
         self._leave()  # what was saved says that it is still to be done
+      if self.step == train.num_steps:  # no later step will tell of the best
+        self.checkpointer.delete(self.step)
+        self._save()
     first = self.step + 1
     while self.step < train.num_steps:
       batch = self.batches.next()
@@ -257,13 +299,14 @@ class _Training:
           f"train/{name}": float(value)
           for name, value in jax.device_get(norms).items()
         }
-      self._profile()
+      self.profile.before(self.step + 1, self.state)
       self.state, metrics = self.compiled(self.state, batch, self.seed_key)
       self.step += 1
       last = self.step == train.num_steps
       if jax.default_backend() == "cpu":
         # Fake devices deadlock when many steps are queued.
         jax.block_until_ready(metrics["loss"])
+      self.profile.after(self.step, self.state)
       self.bar.step()
       self.dog.beat()
       preempted = self.notice.received()
@@ -301,7 +344,7 @@ class _Training:
         self.writer.write(self.step, scalars)
       if save:
         self._save()
-      if preempted and not (last and self.progress["pending"] is None):
+      if preempted:
         self._leave()
 
   def _measure(self, metrics, log):
@@ -340,7 +383,7 @@ class _Training:
     if picture is not None:
       self.writer.write_image(self.step, "valid/similarity_maps", picture)
     old = self.progress["best"]
-    self.progress["best"] = validation.better(old, self.step, found)
+    self.progress["best"] = self.validation.better(old, self.step, found)
     return self.progress["best"] is not old
 
   def _long_ago(self) -> bool:
@@ -352,6 +395,7 @@ class _Training:
     return bool(multihost_utils.broadcast_one_to_all(due))
 
   def _save(self):
+    self.dog.rest()  # the last save may still be written
     best = self.progress["best"]
     self.checkpointer.save(
       self.step,
@@ -362,6 +406,7 @@ class _Training:
       best=best and best["step"],
     )
     self.saved, self.saved_at = self.step, time.monotonic()
+    self.dog.beat()
 
   def _rewind(self, position):
     """Goes back to the last checkpoint, and on with the batches after a fault.
@@ -369,21 +414,28 @@ class _Training:
     Raises:
       FloatingPointError: if there is no checkpoint.
     """
+    self.dog.rest()
     self.checkpointer.wait()
     self.batches.close()
     if self.saved is None:
       raise FloatingPointError(
         f"there is no checkpoint to rewind to yet, at step {self.step}"
       )
+    logging.warning(
+      "back to step %d, and on with the batches after the fault: those since "
+      "that step are left out with it",
+      self.saved,
+    )
     # All that is in `progress` happened before the step or stays true.
     progress = self.progress
     self._restore(self.saved)
     self.progress = progress
     self.iterator.set_state(position)
     self.writer.rewind(self.step)
+    self.bar.rewind(self.step)
     self.batches = prefetch.Prefetcher(self.iterator, self.mesh, _AHEAD)
     self.meter.start(self.step, 0.0)
-    logging.warning("rewound to step %d", self.step)
+    self.dog.beat()
 
   def _before_batch(self):
     """Called before each batch of an evaluation."""
@@ -392,22 +444,10 @@ class _Training:
       raise _PreemptedError
 
   def _leave(self):
+    self.dog.rest()
     self.checkpointer.close()
     logging.info(
       "preempted: step %d is saved, the same command goes on from there",
       self.step,
     )
     raise SystemExit(preemption.EXIT_CODE)
-
-  def _profile(self):
-    """Starts or stops the profile, before a step."""
-    if self.profile_steps is None:
-      return
-    first, stop = self.profile_steps
-    if self.step + 1 == first and not self.profiling:  # after a rewind
-      jax.profiler.start_trace(str(self.workdir / "profile"))
-      self.profiling = True
-    elif self.step + 1 == stop and self.profiling:
-      jax.block_until_ready(self.state)
-      jax.profiler.stop_trace()
-      self.profiling = False

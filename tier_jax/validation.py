@@ -1,7 +1,6 @@
 """Evaluation on the way: validation loss, zero-shot score, similarity maps."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,7 +59,11 @@ class Validation:
         self._zero_shot = zero_shot.ZeroShot(benchmark, directory)
       else:
         logging.info("no zero-shot validation: %s is not there", directory)
-    self._cases: heatmaps.Cases | None = None
+    self._cases = heatmaps.Cases(
+      Path(config.data.data_dir),
+      [self._zero_shot] if self._zero_shot else [],
+      config.model.image.image_size,
+    )
 
     @jax.jit
     def loss(variables, batch):
@@ -121,37 +124,30 @@ class Validation:
     Returns:
       (H, W, 3) uint8, see `figures.sheet`; None without images to show.
     """
-    if self._cases is None:
-      self._cases = heatmaps.Cases(
-        Path(self._config.data.data_dir),
-        [self._zero_shot] if self._zero_shot else [],
-        self._encoder.image_size,
-      )
     self._encoder.variables = state.eval_variables
     maps = self._cases.compute(self._encoder)
     return None if maps is None else figures.sheet(maps)
 
+  def better(
+    self, best: dict | None, step: int, scalars: dict[str, float]
+  ) -> dict | None:
+    """Returns the record of the better step: the old one, or that of `scalars`.
 
-def better(
-  best: dict | None, step: int, scalars: dict[str, float]
-) -> dict | None:
-  """Returns the record of the better step: the old one, or that of `scalars`.
+    A benchmark's macro AUROC decides, where there is one, or else the
+    contrastive loss. A record of another metric is replaced.
 
-  A benchmark's macro AUROC decides, where there is one, or else the contrastive
-  loss. A record of another metric is replaced.
-
-  Args:
-    best: "step", "metric" and "value", or None.
-    step: of the scalars.
-    scalars: as `Validation.run` returns them.
-  """
-  areas = [name for name in scalars if name.endswith("/macro_auroc")]
-  metric = areas[0] if areas else "valid/contrastive_loss"
-  value = scalars[metric]
-  if math.isnan(value):  # nothing would ever be better
-    return best
-  if best is not None and best["metric"] == metric:
-    gain = value - best["value"]
-    if not (gain if areas else -gain) > 0:
-      return best
-  return {"step": step, "metric": metric, "value": value}
+    Args:
+      best: "step", "metric" and "value", or None.
+      step: of the scalars.
+      scalars: as `run` returns them.
+    """
+    areas = [name for name in scalars if name.endswith("/macro_auroc")]
+    name = areas[0] if areas else "valid/contrastive_loss"
+    # Losses compare only over as many pairs.
+    metric = name if areas else f"{name} of {self._batch_size}"
+    value = scalars[name]
+    if best is not None and best["metric"] == metric:
+      gain = value - best["value"]
+      if not (gain if areas else -gain) > 0:  # nor a NaN
+        return best
+    return {"step": step, "metric": metric, "value": value}

@@ -40,6 +40,10 @@ class Watchdog:
     """Says that the training goes on; before the first it may take its time."""
     self._last = time.monotonic()
 
+  def rest(self) -> None:
+    """Stops watching until the next beat, for what takes the time it takes."""
+    self._last = None
+
   def close(self) -> None:
     """Stops watching."""
     self._closing.set()
