@@ -383,7 +383,9 @@ class _Training:
     if picture is not None:
       self.writer.write_image(self.step, "valid/similarity_maps", picture)
     old = self.progress["best"]
-    self.progress["best"] = self.validation.better(old, self.step, found)
+    self.progress["best"] = validation.better(
+      old, self.step, found, self.validation.batch_size
+    )
     return self.progress["best"] is not old
 
   def _long_ago(self) -> bool:

@@ -1,6 +1,7 @@
 """Evaluation on the way: validation loss, zero-shot score, similarity maps."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,11 @@ from tier_jax.train_state import TrainState
 
 
 class Validation:
-  """All that training evaluates, found and checked before it starts."""
+  """All that training evaluates, found and checked before it starts.
+
+  Attributes:
+    batch_size: pairs in a batch of the loss.
+  """
 
   def __init__(
     self,
@@ -44,8 +49,8 @@ class Validation:
     self._tokenize, self._before_batch = tokenize, before_batch
     self._source = loader.PairSource(config.data, "validate")
     size = min(config.train.eval_batch_size, len(self._source))
-    self._batch_size = size // mesh.size * mesh.size
-    if not self._batch_size:
+    self.batch_size = size // mesh.size * mesh.size
+    if not self.batch_size:
       raise ValueError(
         f"{len(self._source)} validation pairs (train.eval_batch_size "
         f"{config.train.eval_batch_size}) do not fill {mesh.size} devices"
@@ -92,7 +97,7 @@ class Validation:
       self._config.data,
       self._tokenize,
       image_size=self._config.model.image.image_size,
-      batch_size=self._batch_size,
+      batch_size=self.batch_size,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     ):
@@ -128,26 +133,29 @@ class Validation:
     maps = self._cases.compute(self._encoder)
     return None if maps is None else figures.sheet(maps)
 
-  def better(
-    self, best: dict | None, step: int, scalars: dict[str, float]
-  ) -> dict | None:
-    """Returns the record of the better step: the old one, or that of `scalars`.
 
-    A benchmark's macro AUROC decides, where there is one, or else the
-    contrastive loss. A record of another metric is replaced.
+def better(
+  best: dict | None, step: int, scalars: dict[str, float], num_pairs: int
+) -> dict | None:
+  """Returns the record of the better step: the old one, or that of `scalars`.
 
-    Args:
-      best: "step", "metric" and "value", or None.
-      step: of the scalars.
-      scalars: as `run` returns them.
-    """
-    areas = [name for name in scalars if name.endswith("/macro_auroc")]
-    name = areas[0] if areas else "valid/contrastive_loss"
-    # Losses compare only over as many pairs.
-    metric = name if areas else f"{name} of {self._batch_size}"
-    value = scalars[name]
-    if best is not None and best["metric"] == metric:
-      gain = value - best["value"]
-      if not (gain if areas else -gain) > 0:  # nor a NaN
-        return best
-    return {"step": step, "metric": metric, "value": value}
+  A benchmark's macro AUROC decides, where there is one, or else the contrastive
+  loss. A record of another metric is replaced; one that is no number is none.
+
+  Args:
+    best: "step", "metric" and "value", or None.
+    step: of the scalars.
+    scalars: as `Validation.run` returns them.
+    num_pairs: in a batch of the loss: of other sizes, losses do not compare.
+  """
+  areas = [name for name in scalars if name.endswith("/macro_auroc")]
+  name = areas[0] if areas else "valid/contrastive_loss"
+  metric = name if areas else f"{name} of {num_pairs}"
+  value = scalars[name]
+  if math.isnan(value):
+    return best
+  if best is not None and best["metric"] == metric:
+    gain = value - best["value"]
+    if (gain if areas else -gain) <= 0:
+      return best
+  return {"step": step, "metric": metric, "value": value}
