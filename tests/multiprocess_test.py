@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -9,15 +11,18 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from absl import logging
 
-from tests import scale
-from tier_jax import checkpointing
+from tests import scale, trainings
+from tier_jax import checkpointing, metric_writer, preemption, prefetch
+from tier_jax import train as train_lib
 
 SETTINGS = {
   "plain": scale.Setting(4, 2),
   "all": scale.Setting(2, 4, accumulate=2, ring=True),
 }
 EARLY, LATE = range(2), range(2, 4)
+MANY = 1000  # steps, more than a notice takes
 
 
 def train(
@@ -47,19 +52,29 @@ def test_two_processes_train_as_one_and_resume_each_other(tmp_path):
   compare("plain", tmp_path)  # tests.scale has the other
 
 
-def compare(name: str, directory: Path) -> None:
-  """Raises AssertionError unless two processes and one make the same losses."""
-  one, two = directory / "one", directory / "two"
-  training = scale.Training(SETTINGS[name], "adamw", "infonce")
-  want = train(training, one, None)
+def test_a_sigterm_to_one_process_saves_and_ends_both(tmp_path):
+  data_dir, workdir = trainings.write_data(tmp_path), tmp_path / "run"
+  processes = start_two("preempted", str(data_dir), str(workdir))
+  said = []
+  for process in processes:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == preemption.EXIT_CODE, errors[-3000:]
+    said += re.findall(r"preempted: step (\d+) is saved", errors)
+  (step,) = map(int, said)  # process 0 says it
+  assert step < MANY
+  trainings.assert_sound(workdir, [step])
+
+
+def start_two(name: str, *arguments: str) -> list[subprocess.Popen]:
+  """Starts two processes of `main`."""
   with socket.socket() as listener:
     listener.bind(("127.0.0.1", 0))
     port = listener.getsockname()[1]
-  processes = [
+  return [
     subprocess.Popen(
       [
         *(sys.executable, "-m", "tests.multiprocess_test"),
-        *(name, str(port), str(index), str(two), str(one)),
+        *(name, str(port), str(index), *arguments),
       ],
       cwd=Path(__file__).parents[1],
       stdout=subprocess.PIPE,
@@ -68,6 +83,14 @@ def compare(name: str, directory: Path) -> None:
     )
     for index in range(2)
   ]
+
+
+def compare(name: str, directory: Path) -> None:
+  """Raises AssertionError unless two processes and one make the same losses."""
+  one, two = directory / "one", directory / "two"
+  training = scale.Training(SETTINGS[name], "adamw", "infonce")
+  want = train(training, one, None)
+  processes = start_two(name, str(two), str(one))
   for process in processes:
     output, errors = process.communicate(timeout=300)
     assert not process.returncode, errors[-3000:]
@@ -80,20 +103,45 @@ def compare(name: str, directory: Path) -> None:
   np.testing.assert_allclose(late, want[len(EARLY) :], rtol=1e-6)
 
 
-def main(
-  name: str, port: str, index: str, workdir: str, resume_from: str
-) -> None:
+def train_until_preempted(index: int, data_dir: str, workdir: str) -> None:
+  """Trains, and sends process 1 a SIGTERM after a few steps."""
+  take, count = prefetch.Prefetcher.next, [0]
+
+  def look(batches):
+    count[0] += 1
+    if index == 1 and count[0] == 3:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return take(batches)
+
+  prefetch.Prefetcher.next = look
+  config = trainings.config(
+    Path(data_dir),
+    num_steps=MANY,
+    checkpoint_every=MANY,
+    eval_every=MANY,
+    log_every=MANY,
+  )
+  metric_writer.log_plainly()
+  if index:
+    logging.set_verbosity(logging.WARNING)  # as `distributed.initialize` does
+  train_lib.train_and_evaluate(config, workdir)
+
+
+def main(name: str, port: str, index: str, *arguments: str) -> None:
   os.environ["JAX_PLATFORMS"] = "cpu"
-  jax.config.update("jax_num_cpu_devices", 4)
+  jax.config.update("jax_num_cpu_devices", 1 if name == "preempted" else 4)
   jax.distributed.initialize(
     f"127.0.0.1:{port}",
     num_processes=2,
     process_id=int(index),
     initialization_timeout=60,
   )
+  if name == "preempted":
+    train_until_preempted(int(index), *arguments)
+    return
   assert jax.device_count() == 8
   training = scale.Training(SETTINGS[name], "adamw", "infonce")
-  print(json.dumps(train(training, Path(workdir), Path(resume_from))))
+  print(json.dumps(train(training, *map(Path, arguments))))
 
 
 if __name__ == "__main__":
