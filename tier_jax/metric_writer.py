@@ -3,6 +3,7 @@
 Nothing leaves the machine. Only process 0 writes.
 """
 
+import contextlib
 import datetime
 import json
 import logging as std_logging
@@ -102,8 +103,9 @@ class MetricWriter:
     scalars = {name: float(value) for name, value in scalars.items()}
     # JSON has no NaN. What is not finite, `faults/` tells of.
     finite = {name: x for name, x in scalars.items() if math.isfinite(x)}
-    self._jsonl.write(json.dumps({"step": step, **finite}) + "\n")
-    self._jsonl.flush()
+    with _naming(self._path):
+      self._jsonl.write(json.dumps({"step": step, **finite}) + "\n")
+      self._jsonl.flush()
     values = [
       _SUMMARY.Summary.Value(tag=name, simple_value=value)
       for name, value in scalars.items()
@@ -138,8 +140,18 @@ class MetricWriter:
 
   def _add_event(self, step, **what):
     event = _EVENT.Event(wall_time=time.time(), step=step, **what)
-    self._tensorboard.write_event(event)
-    self._tensorboard.flush()
+    with _naming(self._path.parent / "tensorboard"):
+      self._tensorboard.write_event(event)
+      self._tensorboard.flush()
+
+
+@contextlib.contextmanager
+def _naming(path):
+  """Says what could not be written, where it is a file that fails within."""
+  try:
+    yield
+  except OSError as error:
+    raise OSError(f"{path} cannot be written: {error}") from error
 
 
 class Progress:
