@@ -60,7 +60,6 @@ def test_maps_are_the_cosines_of_tokens_and_patches(tmp_path):
 
 def test_similarities_are_those_of_reports_with_their_own_images(tmp_path):
   datasets.write(tmp_path / "mimic_cxr", {"validate": _boxed()})
-  encoder = datasets.Encoder()
   maps = _compute(tmp_path)
   assert maps.histogram.sum() == 4 * 3 * 16  # images, tokens, patches
   assert 0 <= maps.near_zero <= 1
