@@ -5,7 +5,7 @@ loader, with the towers of configs/demo.py. "Steps" runs the bare update: loss,
 gradients, AdamW. "Training" is `launch/train.py`'s own loop, with what keeps it
 safe and tells of it: checks for numbers that are not finite, the state kept
 when there are some, norms by module, watchdog, notices of preemption, scalars
-and TensorBoard, and two checkpoints with checksums. Left out are compilation
+and TensorBoard, and a checkpoint with checksums half-way. Left out are compilation
 and evaluation.
 """
 
@@ -63,8 +63,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--num_steps",
     type=int,
-    default=200,
-    help="a cell and round; two checkpoints fall within (%(default)s)",
+    default=450,  # for each of which the demo saves a checkpoint
+    help="a cell and round, with a checkpoint half-way (%(default)s)",
   )
   for name, default, text in (
     ("batch_size", 64, "pairs, over all devices"),
@@ -126,7 +126,7 @@ class _Bench:
           "batch_size": arguments.batch_size,
           "num_steps": num_steps,
           "log_every": _LOG_EVERY,
-          "checkpoint_every": num_steps // 3 + 1,
+          "checkpoint_every": num_steps // 2 + 1,
           # Neither comes but at the end, which is not measured.
           "eval_every": num_steps,
           "diagnostics_every": num_steps + 1,
