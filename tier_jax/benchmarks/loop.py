@@ -5,8 +5,8 @@ loader, with the towers of configs/demo.py. "Steps" runs the bare update: loss,
 gradients, AdamW. "Training" is `launch/train.py`'s own loop, with what keeps it
 safe and tells of it: checks for numbers that are not finite, the state kept
 when there are some, norms by module, watchdog, notices of preemption, scalars
-and TensorBoard, and a checkpoint with checksums half-way. Left out are compilation
-and evaluation.
+and TensorBoard, and a checkpoint with checksums half-way. Left out are
+compilation and evaluation.
 """
 
 import argparse
