@@ -113,7 +113,7 @@ def test_the_flagship_does_the_work_that_a_pair_is_said_to_take():
 
 
 def test_what_saves_memory_does_not_change_useful_work():
-  config = make_config()
+  config = program.plain(make_config())
   saving = dataclasses.replace(
     config,
     model=dataclasses.replace(

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from launch import benchmark
-from tier_jax import program, sharding
+from tier_jax import program, sharding, train
 from tier_jax.benchmarks import data_prep, devices, loop
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "benchmark.py"
@@ -91,6 +91,18 @@ def stand_in(config, mesh):
   )
 
 
+def write_metrics(config, workdir):
+  """What the loop's benchmark reads of a training, since one takes long."""
+  assert config.train.batch_size == 8
+  rows = (
+    {"step": 25, "train/step_seconds": 0.25},
+    {"step": 30, "train/loss": 1.0},
+    {"step": 50, "train/step_seconds": 0.5},
+  )
+  lines = [json.dumps(row) for row in rows]
+  (Path(workdir) / "metrics.jsonl").write_text("\n".join(lines), "utf-8")
+
+
 @pytest.mark.parametrize("name", QUICK)
 def test_every_part_measures(name, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(devices, "SIDE", {"cpu": 64})
@@ -104,6 +116,7 @@ def test_every_part_measures(name, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(program, "make", stand_in)
   if name == "loop":
     monkeypatch.setattr(loop, "TOWERS", devices.SIZES["tiny"])
+    monkeypatch.setattr(train, "train_and_evaluate", write_metrics)
   output = tmp_path / "figures.json"
   tiny = () if name in ("input", "loop") else ("--model=tiny",)
   arguments = [name, *QUICK[name], *tiny, f"--json={output}"]
@@ -118,6 +131,9 @@ def test_every_part_measures(name, tmp_path, capsys, monkeypatch):
     assert results["median"]["rates"][cell] == statistics.median(values)
     assert cell in shown
   assert results["median"]["ratios"]
+  if name == "loop":  # 24 steps of 0.25 s and 25 of 0.5 s, 8 pairs each
+    want = 49 * 8 / (24 * 0.25 + 25 * 0.5)
+    assert results["rates"]["training"] == pytest.approx([want, want])
   if name == "train_step":
     assert results["notes"]["GFLOP a pair"] == round(2 * 512 * 512 / 1e9, 3)
   if name == "loss":
