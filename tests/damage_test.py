@@ -15,7 +15,7 @@ from PIL import Image
 
 from data_prep import build, items
 from data_prep import verify as data_verify
-from tests import checkpointing_test
+from tests import checkpointing_test, mounts
 from tier_jax import checkpointing, checksums
 
 FLIPS = 256
@@ -194,15 +194,8 @@ def run(*arguments, mount=None):
   """Runs `main` in a process, after `mount` in a namespace of its own."""
   command = [sys.executable, "-m", "tests.damage_test", *map(str, arguments)]
   if mount is not None:
-    in_namespace = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
-    if shutil.which("unshare") is None:
-      pytest.skip("there is no unshare to mount with")
-    tried = subprocess.run(
-      [*in_namespace, mount], capture_output=True, text=True, check=False
-    )
-    if tried.returncode:
-      pytest.skip(f"mounting is not allowed: {tried.stderr.strip()}")
-    command = [*in_namespace, f'{mount} && exec "$@"', "sh", *command]
+    mounts.need(mount)
+    command = [*mounts.IN_NAMESPACE, f'{mount} && exec "$@"', "sh", *command]
   return subprocess.Popen(
     command,
     cwd=Path(__file__).parents[1],

@@ -63,6 +63,7 @@ def test_memory_is_of_this_process_and_of_its_fullest_device(monkeypatch):
   assert "train/device_memory_gib" not in before  # a CPU does not count
   ballast = b"\1" * 2**28
   grown = meter.scalars(0, 0.0)["train/host_memory_gib"]
+  # The process's other threads take and give back memory meanwhile.
   assert grown - before["train/host_memory_gib"] == pytest.approx(0.25, abs=0.1)
   del ballast
   peaks = [{"peak_bytes_in_use": n * 2**30} for n in (3, 5)]

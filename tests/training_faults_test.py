@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests import trainings
+from tests import mounts, trainings
 from tier_jax import (
   checkpointing,
   preemption,
@@ -383,12 +383,7 @@ def launch(compiled, data_dir, directory, mount, *beside, **changes):
   workdir, config = directory / "run", directory / "config.py"
   workdir.mkdir()
   trainings.write_config(trainings.config(data_dir, **changes), config)
-  in_namespace = ("unshare", "--map-root-user", "--mount", "sh", "-c")
-  if shutil.which("unshare") is None:
-    pytest.skip("there is no unshare to mount with")
-  tried = start(compiled, *in_namespace, mount.format(workdir))
-  if tried.returncode:
-    pytest.skip(f"mounting is not allowed: {tried.stderr.strip()}")
+  mounts.need(mount.format(workdir))
   lines = (
     *(line.format(workdir) for line in (mount, *beside)),
     '"$@"',
@@ -398,7 +393,7 @@ def launch(compiled, data_dir, directory, mount, *beside, **changes):
   )
   return start(
     compiled,
-    *(*in_namespace, "\n".join(lines), "sh", sys.executable),
+    *(*mounts.IN_NAMESPACE, "\n".join(lines), "sh", sys.executable),
     *("launch/train.py", f"--config={config}", f"--workdir={workdir}"),
   )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from configs import demo
 from launch import benchmark
 from tier_jax import program, sharding, train
 from tier_jax.benchmarks import data_prep, devices, loop
@@ -89,6 +90,11 @@ def stand_in(config, mesh):
     init=lambda key: jax.numpy.ones(state.shape),
     batch=batch,
   )
+
+
+def test_the_loop_s_towers_are_the_demo_s():
+  model = demo.get_config().model.to_dict()
+  assert {name: model[name] for name in ("image", "text")} == loop.TOWERS
 
 
 def write_metrics(config, workdir):
