@@ -1,6 +1,6 @@
 """Trains a dual encoder, or resumes the training that the workdir holds.
 
-  python launch/train.py --config=configs/vit_b16.py --workdir=runs/vit_b16 \
+  python launch/train.py --config=configs/vit_b16.py --workdir=runs/vit_b16 \\
     --config.data.data_dir=data
 
 Ends with 0 when done; 1 on bad input, a full or unwritable disk, or a loss that
