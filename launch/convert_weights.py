@@ -1,6 +1,6 @@
 """Makes a safetensors file of a PyTorch one, in torch's safe mode.
 
-  python launch/convert_weights.py --input=pytorch_model.bin \
+  python launch/convert_weights.py --input=pytorch_model.bin \\
     --output=model.safetensors
 
 Needs torch, which nothing else here does. Keys, shapes and types stay as they

@@ -1,6 +1,6 @@
 """Sets evaluated runs side by side on one page.
 
-  python launch/report.py --output=runs/demo/report.html \
+  python launch/report.py --output=runs/demo/report.html \\
     --workdirs=tier=runs/demo/tier,plain=runs/demo/plain
 
 Each work directory holds what launch/eval.py wrote there. Two runs are compared
