@@ -12,7 +12,7 @@ from absl import logging
 from tier_jax import config as config_lib
 from tier_jax import sharding, train_step
 from tier_jax.data import loader, tokenizer
-from tier_jax.evaluators import encoder, figures, heatmaps, zero_shot
+from tier_jax.evaluators import encoder, heatmaps, overlays, zero_shot
 from tier_jax.evaluators.benchmarks import registry
 from tier_jax.models import dual_encoder
 from tier_jax.train_state import TrainState
@@ -127,11 +127,11 @@ class Validation:
     """Returns a few held-out images over what their sentences point to.
 
     Returns:
-      (H, W, 3) uint8, see `figures.sheet`; None without images to show.
+      (H, W, 3) uint8, see `overlays.sheet`; None without images to show.
     """
     self._encoder.variables = state.eval_variables
     maps = self._cases.compute(self._encoder)
-    return None if maps is None else figures.sheet(maps)
+    return None if maps is None else overlays.sheet(maps)
 
 
 def better(

@@ -1,4 +1,4 @@
-"""Figures of the report page, each as a data URI for an <img>.
+"""Charts of the report page, each as a data URI for an <img>.
 
 matplotlib is used through its object interface: no global state, no display.
 """
@@ -9,17 +9,15 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import matplotlib as mpl
 import numpy as np
 from matplotlib import figure
-
-from tier_jax.evaluators import heatmaps
 
 RUN_COLOURS = (
   *("#0f766e", "#c2410c", "#4338ca", "#a16207", "#be185d"),
   *("#0284c7", "#4d7c0f", "#7e22ce", "#475569", "#dc2626"),
 )
+GREY = "#94a3b8"  # what a run is compared with: chance, a ceiling, a baseline
 _INK, _GRID = "#475569", "#e2e8f0"
 _STYLE: dict[Any, Any] = {
   "svg.hashsalt": "tier-jax",  # equal figures give equal bytes
@@ -42,7 +40,7 @@ _STYLE: dict[Any, Any] = {
   "lines.linewidth": 1.7,
 }
 _MAX_POINTS = 300  # a curve of more is thinned: the eye sees no difference
-_TILE = 288  # pixels of a heat-map's side
+_FEW_LINES = 8  # more lines are drawn thin, that none is hidden
 
 
 def run_colour(i: int) -> str:
@@ -52,7 +50,13 @@ def run_colour(i: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-  """One line of a chart: label, x (K,), y (K,), colour, and dashed or not."""
+  """One line of a chart.
+
+  Attributes:
+    label: in the legend; "" keeps it out.
+    x, y: (K,) values.
+    colour, dashed: how it is drawn.
+  """
 
   label: str
   x: Sequence[float] | np.ndarray
@@ -61,11 +65,41 @@ class Line:
   dashed: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class ForestRow:
+  """One value of a forest plot.
+
+  Attributes:
+    label: beside it; "" sets it close below the row above, as the same
+      thing's value in another run.
+    value: None leaves the row empty.
+    low, high: its interval, or None.
+    colour, bold: how it is drawn.
+  """
+
+  label: str
+  value: float | None
+  low: float | None
+  high: float | None
+  colour: str
+  bold: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+  """A point of an ROC panel: label for the legend, false and true positives."""
+
+  label: str
+  x: float
+  y: float
+
+
 def chart(lines: Sequence[Line], *, x_label: str) -> str:
   """Returns an SVG of lines over steps."""
   with mpl.rc_context(_STYLE):
     fig = figure.Figure(figsize=(3.6, 2.4), layout="constrained")
     axes = fig.add_subplot()
+    few = len(lines) <= _FEW_LINES
     for line in lines:
       x, y = _thin(line.x, line.y)
       axes.plot(
@@ -73,15 +107,16 @@ def chart(lines: Sequence[Line], *, x_label: str) -> str:
         y,
         color=line.colour,
         linestyle=(0, (4, 2)) if line.dashed else "-",
+        linewidth=1.7 if few else 0.9,
         # One point alone is no line: it would not be seen.
         marker="o" if len(x) == 1 else None,
-        label=line.label,
-        alpha=0.95,
+        label=line.label or "_",
+        alpha=0.95 if few else 0.75,
       )
     axes.set_xlabel(x_label)
     axes.margins(x=0.01)
     axes.locator_params(nbins=5)
-    if len(lines) > 1:
+    if sum(bool(line.label) for line in lines) > 1:
       fig.legend(
         loc="outside upper left",
         ncols=3,
@@ -93,114 +128,194 @@ def chart(lines: Sequence[Line], *, x_label: str) -> str:
     return _svg(fig)
 
 
-def roc(curves: Sequence[Line]) -> str:
-  """Returns an SVG of ROC curves in the unit square."""
+def forest(
+  rows: Sequence[ForestRow], *, reference: float | None, x_label: str
+) -> str:
+  """Returns an SVG of values with their intervals, the first row on top.
+
+  Args:
+    rows: at least one.
+    reference: where a line is drawn, such as chance or no difference.
+    x_label: what the values are.
+  """
+  places = np.cumsum([0.5 if not row.label else 1.0 for row in rows])
+  height = 0.62 + 0.21 * (places[-1] + 0.6)
+  with mpl.rc_context(_STYLE):
+    fig = figure.Figure(figsize=(4.8, height), layout="constrained")
+    axes = fig.add_subplot()
+    axes.grid(axis="y", visible=False)
+    if reference is not None:
+      axes.axvline(reference, color=GREY, linewidth=1)
+    for row, y in zip(rows, places, strict=True):
+      if row.value is None:
+        continue
+      if row.low is not None and row.high is not None:
+        axes.plot(
+          [row.low, row.high],
+          [y, y],
+          color=row.colour,
+          linewidth=3 if row.bold else 2,
+          alpha=0.4,
+          solid_capstyle="round",
+        )
+      axes.plot(
+        row.value,
+        y,
+        marker="D" if row.bold else "o",
+        markersize=5,
+        color=row.colour,
+      )
+    named = [(y, row) for row, y in zip(rows, places, strict=True) if row.label]
+    axes.set_yticks([y for y, _ in named], [row.label for _, row in named])
+    for tick, (_, row) in zip(axes.get_yticklabels(), named, strict=True):
+      tick.set_fontweight("bold" if row.bold else "normal")
+    axes.set_ylim(places[-1] + 0.7, places[0] - 0.7)
+    axes.locator_params(axis="x", nbins=6)
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(x_label)
+    return _svg(fig)
+
+
+def roc(curves: Sequence[Line], points: Sequence[Point] = ()) -> str:
+  """Returns an SVG of ROC curves in the unit square, and of readers' points."""
   with mpl.rc_context(_STYLE):
     fig = figure.Figure(figsize=(2.5, 2.5), layout="constrained")
     axes = fig.add_subplot(aspect="equal", xlim=(-0.01, 1), ylim=(0, 1.01))
-    axes.plot([0, 1], [0, 1], color="#cbd5e1", linewidth=1)
+    _diagonal(axes)
     for line in curves:
       x, y = _thin(line.x, line.y)
       axes.plot(x, y, color=line.colour, label=line.label)
-    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axes.set_xlabel("1 - specificity")
-    axes.set_ylabel("sensitivity")
+    for point, marker in zip(points, _markers(len(points)), strict=True):
+      axes.plot(
+        point.x,
+        point.y,
+        marker=marker,
+        markersize=5,
+        color="#0f172a",
+        markeredgecolor="white",
+        markeredgewidth=0.7,
+        linestyle="none",
+        label=point.label,
+      )
+    _unit_square(axes, "1 - specificity", "sensitivity")
     axes.legend(loc="lower right", frameon=False, fontsize=8, handlelength=1.2)
     return _svg(fig)
 
 
-def histogram(counts: Mapping[str, np.ndarray]) -> str:
-  """Returns an SVG of histograms over cosine similarity, one a run."""
+def reliability(curves: Sequence[Line]) -> str:
+  """Returns an SVG of observed frequency over stated probability."""
   with mpl.rc_context(_STYLE):
-    fig = figure.Figure(figsize=(6.8, 2.6), layout="constrained")
-    axes = fig.add_subplot()
-    for i, (name, values) in enumerate(counts.items()):
-      colour = run_colour(i)
-      edges = np.linspace(-1, 1, len(values) + 1)
-      share = values / max(values.sum(), 1)
-      axes.stairs(share, edges, fill=True, color=colour, alpha=0.22)
-      axes.stairs(share, edges, color=colour, linewidth=1.5, label=name)
-    axes.set_xlim(-1, 1)
-    axes.set_xlabel("cosine of a report's token with a patch of its image")
-    axes.set_ylabel("share")
-    axes.legend(frameon=False, fontsize=8)
+    fig = figure.Figure(figsize=(3.2, 3.2), layout="constrained")
+    axes = fig.add_subplot(aspect="equal", xlim=(-0.01, 1), ylim=(0, 1.01))
+    _diagonal(axes)
+    few = len(curves) <= _FEW_LINES
+    for line in curves:
+      axes.plot(
+        line.x,
+        line.y,
+        color=line.colour,
+        label=line.label or "_",
+        marker="o",
+        markersize=4 if few else 2,
+        linewidth=1.4 if few else 0.8,
+      )
+    _unit_square(axes, "stated probability", "share with the finding")
+    if any(line.label for line in curves):
+      axes.legend(loc="upper left", frameon=False, fontsize=8, handlelength=1.2)
     return _svg(fig)
 
 
-def overlay(
-  image: np.ndarray,
-  similarity: np.ndarray | None = None,
-  boxes: np.ndarray | None = None,
-) -> np.ndarray:
-  """Returns an image, with similarity as colour and boxes outlined, as BGR.
+def histogram(counts: Mapping[str, np.ndarray], colours: Sequence[str]) -> str:
+  """Returns an SVG of histograms over cosine similarity, one a run."""
+  with mpl.rc_context(_STYLE):
+    fig = figure.Figure(figsize=(4.8, 2.7), layout="constrained")
+    axes = fig.add_subplot()
+    few = len(counts) <= _FEW_LINES
+    for (name, values), colour in zip(counts.items(), colours, strict=True):
+      edges = np.linspace(-1, 1, len(values) + 1)
+      share = np.asarray(values) / max(np.sum(values), 1)
+      if few:
+        axes.stairs(share, edges, fill=True, color=colour, alpha=0.18)
+      axes.stairs(
+        share,
+        edges,
+        color=colour,
+        linewidth=1.5 if few else 0.8,
+        label=name if few else "_",
+      )
+    axes.set_xlim(-1, 1)
+    axes.set_xlabel("cosine of a report's token with a patch of its image")
+    axes.set_ylabel("share")
+    if few:
+      axes.legend(frameon=False, fontsize=8)
+    return _svg(fig)
+
+
+def scatter(
+  x: Sequence[float],
+  y: Sequence[float],
+  scores: Sequence[float | None],
+  *,
+  x_label: str,
+  y_label: str,
+  score_label: str,
+) -> str:
+  """Returns an SVG of points coloured by score; a ring marks the best.
 
   Args:
-    image: (S, S) uint8.
-    similarity: (rows, columns) float32; its 1st to 99th percentile spans the
-      colours, and low values are transparent.
-    boxes: (n, 4) x0, y0, x1, y1 in pixels of the image.
-
-  Returns:
-    (288, 288, 3) uint8.
+    x, y: (N,) where the points lie.
+    scores: (N,) higher is better; None draws an empty point.
+    x_label, y_label, score_label: what each is.
   """
-  size = (_TILE, _TILE)
-  grey = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-  canvas = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
-  if similarity is not None:
-    low, high = np.percentile(similarity, [1, 99])
-    level = np.clip((similarity - low) / max(high - low, 1e-6), 0, 1)
-    level = cv2.resize(
-      level.astype(np.float32), size, interpolation=cv2.INTER_LINEAR
+  with mpl.rc_context(_STYLE):
+    fig = figure.Figure(figsize=(4.8, 3.7), layout="constrained")
+    axes = fig.add_subplot()
+    values = np.array([np.nan if s is None else s for s in scores], np.float64)
+    scored = np.isfinite(values)
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    axes.scatter(
+      x[~scored], y[~scored], s=34, facecolors="none", edgecolors=GREY
     )
-    colour = mpl.colormaps["inferno"](level)[..., 2::-1] * 255  # BGR
-    opacity = 0.12 + 0.43 * level[..., None]
-    canvas = canvas * (1 - opacity) + colour * opacity
-  picture = np.ascontiguousarray(np.clip(canvas, 0, 255).astype(np.uint8))
-  scale = _TILE / image.shape[0]
-  for box in boxes if boxes is not None else ():
-    x0, y0, x1, y1 = np.clip(np.round(box * scale), 2, _TILE - 3).astype(int)
-    for thickness, shade in ((4, (30, 30, 30)), (2, (160, 255, 90))):
-      cv2.rectangle(
-        picture,
-        (int(x0), int(y0)),
-        (int(x1), int(y1)),
-        shade,
-        thickness,
-        cv2.LINE_AA,
+    if scored.any():
+      drawn = axes.scatter(
+        x[scored],
+        y[scored],
+        c=values[scored],
+        s=44,
+        cmap="viridis",
+        edgecolors="white",
+        linewidths=0.6,
       )
-  return picture
-
-
-def tile(
-  image: np.ndarray,
-  similarity: np.ndarray | None = None,
-  boxes: np.ndarray | None = None,
-) -> str:
-  """Returns what `overlay` does, as a JPEG."""
-  picture = overlay(image, similarity, boxes)
-  _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
-  return _uri("image/jpeg", data.tobytes())
-
-
-def sheet(maps: heatmaps.Heatmaps) -> np.ndarray:
-  """Returns all images of `maps` beside what their sentences point to.
-
-  Returns:
-    (H, W, 3) uint8 RGB: a row of images, with their boxes, over a row of maps.
-  """
-  columns = []
-  for k, image in enumerate(maps.images):
-    boxes = maps.boxes[maps.box_image == k]
-    columns.append(
-      np.concatenate(
-        [
-          overlay(image, boxes=boxes),
-          overlay(image, maps.phrase_maps[k], boxes),
-        ]
+      bar = fig.colorbar(drawn, ax=axes, label=score_label)
+      bar.outline.set_visible(False)
+      best = int(np.nanargmax(values))
+      axes.scatter(
+        x[best],
+        y[best],
+        s=130,
+        facecolors="none",
+        edgecolors="#be185d",
+        linewidths=1.6,
       )
-    )
-  return np.concatenate(columns, axis=1)[..., ::-1]
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    return _svg(fig)
+
+
+def _markers(count: int) -> list[str]:
+  shapes = ("o", "s", "^", "D", "v", "P", "X", "p")
+  return [shapes[i % len(shapes)] for i in range(count)]
+
+
+def _diagonal(axes) -> None:
+  axes.plot([0, 1], [0, 1], color="#cbd5e1", linewidth=1)
+
+
+def _unit_square(axes, x_label: str, y_label: str) -> None:
+  axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+  axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+  axes.set_xlabel(x_label)
+  axes.set_ylabel(y_label)
 
 
 def _thin(x, y) -> tuple[np.ndarray, np.ndarray]:
@@ -214,8 +329,5 @@ def _thin(x, y) -> tuple[np.ndarray, np.ndarray]:
 def _svg(fig: figure.Figure) -> str:
   buffer = io.BytesIO()
   fig.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-  return _uri("image/svg+xml", buffer.getvalue())
-
-
-def _uri(kind: str, data: bytes) -> str:
-  return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+  text = base64.b64encode(buffer.getvalue()).decode("ascii")
+  return f"data:image/svg+xml;base64,{text}"

@@ -15,7 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from tier_jax.evaluators import figures, heatmaps, results, statistics
+from tier_jax.evaluators import (
+  figures,
+  heatmaps,
+  overlays,
+  results,
+  statistics,
+)
 
 _MAX_ROCS = 12  # panels a benchmark, the labels with most positives
 _FIRST_CURVES = (
@@ -334,7 +340,7 @@ def _histogram(maps: Mapping[str, heatmaps.Heatmaps]) -> str:
     "against every patch of its own image. The penalties are meant to gather a "
     f"token's similarity in few patches. {html.escape(facts)}.</p>"
     f"<div style='max-width:780px'>"
-    f"{_figure('Cosine similarities', figures.histogram(counts))}</div>"
+    f"{_figure('Cosine similarities', figures.histogram(counts, [figures.run_colour(i) for i in range(len(counts))]))}</div>"
   )
 
 
@@ -350,9 +356,9 @@ def _cases(maps: Mapping[str, heatmaps.Heatmaps]) -> str:
     lines = []
     for i, (name, item) in enumerate(maps.items()):
       tiles = [
-        _tile(figures.tile(item.images[k], boxes=boxes), "image", truth)
+        _tile(overlays.tile(item.images[k], boxes=boxes), "image", truth)
         if i == 0
-        else _tile(figures.tile(item.images[k]), "image", "without outline"),
+        else _tile(overlays.tile(item.images[k]), "image", "without outline"),
         _map_tile(item, k, item.phrase_maps[k], boxes, "whole sentence"),
       ]
       for word, word_map in zip(item.words[k], item.word_maps[k], strict=True):
@@ -380,7 +386,7 @@ def _cases(maps: Mapping[str, heatmaps.Heatmaps]) -> str:
 
 
 def _map_tile(item, k, values, boxes, caption) -> str:
-  picture = figures.tile(item.images[k], values, boxes)
+  picture = overlays.tile(item.images[k], values, boxes)
   note = f"{values.min():+.2f} to {values.max():+.2f}"
   return _tile(picture, caption, note)
 
