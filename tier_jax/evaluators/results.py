@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from tier_jax.evaluators import prompts, statistics, zero_shot
+from tier_jax.evaluators import bootstrap, prompts, statistics, zero_shot
 
 _ID_COLUMNS = ("image_id", "study_id", "patient_id")
 _TRUTH, _SCORE = " truth", " score"
@@ -216,7 +216,7 @@ def difference(first: Run, second: Run, benchmark: str) -> dict[str, Any]:
     )
   settings = first.metrics["bootstrap"]
   draws = [
-    statistics.bootstrap(
+    bootstrap.ranking_draws(
       scores.truth,
       scores.scores,
       scores.patient_ids,
@@ -229,7 +229,7 @@ def difference(first: Run, second: Run, benchmark: str) -> dict[str, Any]:
   labels = {}
   for i, name in enumerate(one.labels):
     low, high = statistics.interval(
-      draws[0].values[:, i] - draws[1].values[:, i]
+      draws[0].values["auroc"][:, i] - draws[1].values["auroc"][:, i]
     )
     areas = [entry["labels"][name]["auroc"] for entry in entries]
     labels[name] = areas[0] and {

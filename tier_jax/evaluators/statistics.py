@@ -1,31 +1,16 @@
-"""AUROC and its interval: numpy and scipy only, no model, no file.
+"""Figures of scores and of calls against a truth: numpy and scipy only.
 
-Truth is an int8 array of 1 (present), 0 (absent) and -1 (not counted). The
-bootstrap resamples patients, since images of one patient are not independent.
+Truth is an int8 array of 1 (present), 0 (absent) and -1 (not counted). A call
+is 1 (present) or 0. A figure that the truth cannot give is None, never a
+number that looks like one.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
 
-# Under a fair chance of 1/e of missing a patient, a label is redrawn this
-# often with probability below 1e-19: reaching it means a bug.
-_MAX_ROUNDS = 100
-
-
-@dataclasses.dataclass(frozen=True)
-class Bootstrap:
-  """AUROC of every label in every resample of the patients.
-
-  Attributes:
-    values: (R, L) float64, NaN where a label lacks a class altogether.
-    redrawn: (L,) int64, resamples drawn anew because they lacked a class.
-  """
-
-  values: np.ndarray
-  redrawn: np.ndarray
+CALLS = ("f1", "mcc", "sensitivity", "specificity")  # as call_figures gives
 
 
 def auroc(truth: np.ndarray, scores: np.ndarray) -> float | None:
@@ -54,6 +39,69 @@ def auroc(truth: np.ndarray, scores: np.ndarray) -> float | None:
   return float(wins / (positives * negatives))
 
 
+def average_precision(truth: np.ndarray, scores: np.ndarray) -> float | None:
+  """Returns the mean precision at each positive, equal scores taken together.
+
+  Args and errors are those of `auroc`.
+
+  Returns:
+    A value in (0, 1], or None when the truth lacks one of the classes. There
+    scikit-learn gives 0 with a warning (no positives) or 1 (no negatives),
+    whatever the scores: neither belongs in a macro value.
+
+  Source: the step-wise sum of scikit-learn, without interpolation.
+  """
+  truth, scores = _counted(truth, scores)
+  if not _has_classes(truth):
+    return None
+  _, hits, alarms = sweep(truth, scores)
+  gained = np.diff(hits, prepend=0)
+  return float(gained @ (hits / (hits + alarms)) / hits[-1])
+
+
+def f1(truth: np.ndarray, calls: np.ndarray) -> float | None:
+  """Returns 2 TP / (2 TP + FP + FN) of (N,) calls.
+
+  None when nothing is present and nothing called, where scikit-learn leaves
+  the value to its `zero_division`; 0, as there, when something is.
+
+  Raises:
+    ValueError: if the shapes differ or either holds another value.
+  """
+  return _figure(truth, calls, "f1")
+
+
+def mcc(truth: np.ndarray, calls: np.ndarray) -> float | None:
+  """Returns Matthews' correlation of (N,) calls with the truth, in [-1, 1].
+
+  None when the truth lacks one of the classes. When all calls are alike the
+  formula is 0 / 0 and the value 0, as scikit-learn defines it: such calls tell
+  nothing.
+
+  Raises:
+    ValueError: as in `f1`.
+  """
+  return _figure(truth, calls, "mcc")
+
+
+def sensitivity(truth: np.ndarray, calls: np.ndarray) -> float | None:
+  """Returns the share of what is present that is called; None if none is.
+
+  Raises:
+    ValueError: as in `f1`.
+  """
+  return _figure(truth, calls, "sensitivity")
+
+
+def specificity(truth: np.ndarray, calls: np.ndarray) -> float | None:
+  """Returns the share of what is absent that is not called; None if none is.
+
+  Raises:
+    ValueError: as in `f1`.
+  """
+  return _figure(truth, calls, "specificity")
+
+
 def macro(values: Sequence[float | None]) -> tuple[float | None, int]:
   """Returns the mean of the available values and how many there were."""
   available = [value for value in values if value is not None]
@@ -77,77 +125,78 @@ def roc_curve(
   Raises:
     ValueError: if the truth lacks a class, or as in `auroc`.
   """
-  truth, scores = _counted(truth, scores)
-  positives = int(np.count_nonzero(truth))
-  negatives = len(truth) - positives
-  if not positives or not negatives:
+  _, hits, alarms = sweep(truth, scores)
+  if not len(hits) or not hits[-1] or not alarms[-1]:
+    positives, negatives = (int(c[-1]) if len(c) else 0 for c in (hits, alarms))
     raise ValueError(
       f"truth holds {positives} positives and {negatives} negatives, "
       "expected both classes"
     )
-  order = np.argsort(-scores, kind="stable")
-  last_of_tie = np.append(
-    np.flatnonzero(np.diff(scores[order])), len(order) - 1
-  )
-  hits = np.cumsum(truth[order])[last_of_tie]
-  alarms = last_of_tie + 1 - hits
   return (
-    np.concatenate([[0.0], alarms / negatives]),
-    np.concatenate([[0.0], hits / positives]),
+    np.concatenate([[0.0], alarms / alarms[-1]]),
+    np.concatenate([[0.0], hits / hits[-1]]),
   )
 
 
-def bootstrap(
-  truth: np.ndarray,
-  scores: np.ndarray,
-  patients: Sequence[str] | np.ndarray,
-  *,
-  num_resamples: int = 2000,
-  seed: int = 0,
-) -> Bootstrap:
-  """Returns AUROCs under resampling of patients with replacement.
+def sweep(
+  truth: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns what each possible threshold calls.
 
-  One resample serves all labels, so that row r may be averaged to a macro
-  value; only a label that lacks a class in it is drawn again, by itself. Which
-  patients are drawn depends on the truth, the patients and the seed, never on
-  the scores: two models scored on the same rows are paired row by row.
+  Args and errors are those of `auroc`.
 
-  Args:
-    truth: (N, L) 1 present, 0 absent, -1 not counted.
-    scores: (N, L).
-    patients: N ids; rows with equal ids are drawn together.
-    num_resamples: R.
-    seed: of the resampling.
+  Returns:
+    thresholds: (K,) the distinct counted scores, from high to low.
+    hits, alarms: (K,) int64, positives and negatives that score at least that.
+  """
+  truth, scores = _counted(truth, scores)
+  order = np.argsort(-scores, kind="stable")
+  truth, scores = truth[order], scores[order]
+  last_of_tie = np.flatnonzero(np.append(np.diff(scores), 1)[: len(scores)])
+  hits = np.cumsum(truth, dtype=np.int64)[last_of_tie]
+  return scores[last_of_tie], hits, last_of_tie + 1 - hits
+
+
+def confusion(truth: np.ndarray, calls: np.ndarray) -> np.ndarray:
+  """Returns (N, 4) bool: a row is a true positive, false positive, false
+  negative or true negative, or, when it is not counted, none of them.
 
   Raises:
-    ValueError: if shapes differ or a counted score is not finite.
+    ValueError: if the shapes differ or either holds another value.
   """
-  if len(patients) != len(truth):
-    raise ValueError(f"{len(patients)} patients, expected {len(truth)}")
-  _, patient_index = np.unique(np.asarray(patients), return_inverse=True)
-  num_patients = int(patient_index.max()) + 1 if len(patient_index) else 0
-  num_labels = truth.shape[1]
-  columns: dict[int, _Column] = {}
-  for i in range(num_labels):
-    column = _Column.make(truth[:, i], scores[:, i], patient_index)
-    if column is not None:
-      columns[i] = column
-  values = np.full((num_resamples, num_labels), np.nan)
-  redrawn = np.zeros(num_labels, np.int64)
-  available = np.isin(np.arange(num_labels), list(columns))
-  pending = np.tile(available, (num_resamples, 1))
-  rng = np.random.default_rng(seed)
-  for _ in range(_MAX_ROUNDS):
-    for row in np.flatnonzero(pending.any(axis=1)):
-      drawn = rng.integers(num_patients, size=num_patients)
-      counts = np.bincount(drawn, minlength=num_patients)
-      for i in np.flatnonzero(pending[row]).tolist():
-        values[row, i] = columns[i].auroc(counts)
-    pending = available & np.isnan(values)
-    redrawn += pending.sum(axis=0)
-    if not pending.any():
-      return Bootstrap(values, redrawn)
-  raise RuntimeError("a label lacked a class in every resample drawn")
+  truth, calls = np.asarray(truth), np.asarray(calls)
+  counted = check(truth, calls)
+  if not np.isin(calls[counted], (0, 1)).all():
+    raise ValueError("calls holds a value other than 1 and 0")
+  called = calls == 1
+  present, absent = truth == 1, truth == 0
+  return np.stack(
+    [present & called, absent & called, present & ~called, absent & ~called],
+    axis=1,
+  )
+
+
+def call_figures(cells: np.ndarray) -> np.ndarray:
+  """Returns the figures named by `CALLS`, (4, ...), NaN where undefined.
+
+  Args:
+    cells: (4, ...) counts of true positives, false positives, false negatives
+      and true negatives.
+  """
+  tp, fp, fn, tn = np.asarray(cells, np.float64)
+  with np.errstate(invalid="ignore"):
+    # Roots of each factor: a product of four counts would lose digits.
+    called = np.sqrt(tp + fp) * np.sqrt(tn + fn)
+    stated = np.sqrt(tp + fn) * np.sqrt(tn + fp)
+    correlation = (tp * tn - fp * fn) / np.where(called == 0, 1, called)
+    return np.stack(
+      [
+        2 * tp / (2 * tp + fp + fn),
+        correlation / np.where(stated == 0, np.nan, stated),
+        tp / (tp + fn),
+        tn / (tn + fp),
+      ]
+    )
 
 
 def interval(
@@ -164,51 +213,25 @@ def interval(
   return float(low), float(high)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Column:
-  """One label's scores, sorted once, so that a resample only adds weights.
+def estimate(
+  value: float | None, draws: np.ndarray
+) -> dict[str, float | None] | None:
+  """Returns value, low and high of the 95 % interval of (R,) draws.
 
-  Attributes:
-    negatives: (M,) patient of each negative row, in the order of the scores.
-    positives: (K,) patient of each positive row.
-    below, upto: (K,) how many negatives score below, and not above, each.
+  None when the value is not available.
   """
-
-  negatives: np.ndarray
-  positives: np.ndarray
-  below: np.ndarray
-  upto: np.ndarray
-
-  @classmethod
-  def make(
-    cls, truth: np.ndarray, scores: np.ndarray, patient_index: np.ndarray
-  ) -> "_Column | None":
-    _counted(truth, scores)  # for its checks
-    positive = truth == 1
-    negative = np.flatnonzero(truth == 0)
-    if not positive.any() or not len(negative):
-      return None
-    negative = negative[np.argsort(scores[negative], kind="stable")]
-    below = np.searchsorted(scores[negative], scores[positive], "left")
-    upto = np.searchsorted(scores[negative], scores[positive], "right")
-    return cls(patient_index[negative], patient_index[positive], below, upto)
-
-  def auroc(self, counts: np.ndarray) -> float:
-    """Returns the AUROC with each patient's rows counted `counts` times."""
-    weights = counts[self.positives]
-    total = np.zeros(len(self.negatives) + 1, np.int64)
-    np.cumsum(counts[self.negatives], out=total[1:])
-    pairs = 2 * int(weights.sum()) * int(total[-1])
-    if not pairs:
-      return np.nan
-    return float(weights @ (total[self.below] + total[self.upto])) / pairs
+  if value is None:
+    return None
+  low, high = interval(draws)
+  return {"value": value, "low": low, "high": high}
 
 
-def _counted(
-  truth: np.ndarray, scores: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the rows with a stated truth, after checking both arrays."""
-  truth, scores = np.asarray(truth), np.asarray(scores)
+def check(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
+  """Returns (N,) bool: which rows are counted.
+
+  Raises:
+    ValueError: as in `auroc`.
+  """
   if truth.shape != scores.shape or truth.ndim != 1:
     raise ValueError(
       f"truth is {truth.shape}, scores {scores.shape}; expected the same (N,)"
@@ -218,4 +241,22 @@ def _counted(
   counted = truth != -1
   if not np.isfinite(scores[counted]).all():
     raise ValueError("scores holds a value that is not finite")
+  return counted
+
+
+def _counted(
+  truth: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the rows with a stated truth, after checking both arrays."""
+  truth, scores = np.asarray(truth), np.asarray(scores)
+  counted = check(truth, scores)
   return truth[counted], scores[counted]
+
+
+def _has_classes(truth: np.ndarray) -> bool:
+  return bool((truth == 1).any() and (truth == 0).any())
+
+
+def _figure(truth: np.ndarray, calls: np.ndarray, name: str) -> float | None:
+  value = call_figures(confusion(truth, calls).sum(axis=0))[CALLS.index(name)]
+  return None if np.isnan(value) else float(value)

@@ -13,7 +13,7 @@ import numpy as np
 import tqdm
 
 from tier_jax.data import loader, records, transforms
-from tier_jax.evaluators import statistics
+from tier_jax.evaluators import bootstrap, statistics
 from tier_jax.evaluators.benchmarks import benchmark as benchmarks
 
 NUM_RESAMPLES = 2000
@@ -250,7 +250,7 @@ def summarise(
     labels: for each label auroc (value, low, high, or None when it lacks a
       class), positives, negatives and redrawn resamples.
   """
-  draws = statistics.bootstrap(
+  draws = bootstrap.ranking_draws(
     scores.truth,
     scores.scores,
     scores.patient_ids,
@@ -261,7 +261,7 @@ def summarise(
   for i, name in enumerate(scores.labels):
     truth = scores.truth[:, i]
     value = statistics.auroc(truth, scores.scores[:, i])
-    low, high = statistics.interval(draws.values[:, i])
+    low, high = statistics.interval(draws.values["auroc"][:, i])
     labels[name] = {
       "auroc": None
       if value is None
@@ -288,9 +288,10 @@ def summarise(
   }
 
 
-def macro_draws(draws: statistics.Bootstrap) -> np.ndarray:
+def macro_draws(draws: bootstrap.Draws) -> np.ndarray:
   """Returns the (R,) macro AUROC of each resample over the available labels."""
-  available = ~np.isnan(draws.values).all(axis=0)
+  values = draws.values["auroc"]
+  available = ~np.isnan(values).all(axis=0)
   if not available.any():
     return np.empty(0)
-  return draws.values[:, available].mean(axis=1)
+  return values[:, available].mean(axis=1)
