@@ -95,6 +95,21 @@ def test_eval_boxes_follow_the_image():
   assert (outside == 0).all()
 
 
+@pytest.mark.parametrize("shape", [(256, 320), (90, 70)])
+def test_eval_mask_is_the_box_it_was_drawn_from(shape):
+  box = np.array([[0.3, 0.4, 0.6, 0.5]]) * np.tile(shape[::-1], 2)
+  x0, y0, x1, y1 = np.round(box[0]).astype(int)
+  mask = np.zeros(shape, bool)
+  mask[y0:y1, x0:x1] = True
+  seen = transforms.eval_mask(mask, 64)
+  assert seen.dtype == np.bool_
+  rows, columns = np.where(seen)
+  want = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+  box = transforms.eval_boxes(np.array([[x0, y0, x1, y1]]), shape, 64)
+  np.testing.assert_allclose(box[0], want, atol=1)
+  assert not transforms.eval_mask(np.zeros(shape, bool), 64).any()
+
+
 @pytest.mark.parametrize(
   ("change", "words"),
   [

@@ -139,6 +139,14 @@ def eval_boxes(
   return np.clip(moved, 0, size)
 
 
+def eval_mask(mask: np.ndarray, size: int) -> np.ndarray:
+  """Returns a mask (H, W) bool as `eval_image` shows it, (size, size) bool.
+
+  A pixel is inside where half of it or more is; a speck below that is lost.
+  """
+  return eval_image(np.uint8(255) * mask, size) > 127
+
+
 def _eval_geometry(shape, size):
   """Factor on the image, and the crop's left and top in the resized image."""
   height, width = shape
