@@ -78,6 +78,20 @@ def test_equal_records_have_equal_bytes_whatever_the_label_order():
   assert records.encode(record) == records.encode(swapped)
 
 
+def test_facts_are_all_but_the_pixels_which_are_not_looked_at():
+  record = example()
+  data = records.encode(record)
+  broken = _break_png(_break_png(data, 0), 1)
+  with pytest.raises(ValueError, match="does not decode"):
+    records.decode(broken)
+  for facts in (records.read_facts(data), records.read_facts(broken)):
+    assert vars(facts) == {
+      name: value
+      for name, value in vars(record).items()
+      if name not in ("image", "masks")
+    }
+
+
 def test_sections_can_be_read_alone():
   assert records.read_sections(records.encode(example())) == {
     "findings": "Größe normal.",

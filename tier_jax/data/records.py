@@ -50,12 +50,11 @@ _Example = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
 VIEWS = ("frontal", "lateral", "unknown")
 
 
-@dataclasses.dataclass(frozen=True)
-class Record:
-  """One image with its study's text and labels.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+  """What is known of one image, without its pixels.
 
   Attributes:
-    image: (H, W) uint8.
     image_id, study_id, patient_id: hashed ids.
     view: one of `VIEWS`.
     findings, impression: report sections, "" when absent.
@@ -63,11 +62,9 @@ class Record:
       are left out.
     sex: "F", "M" or "".
     age_band: such as "60-69" or "90+", "" when unknown.
-    boxes: (name, (x0, y0, x1, y1)) pairs, in pixels of `image`.
-    masks: (name, (H, W) bool) pairs, True where the finding is.
+    boxes: (name, (x0, y0, x1, y1)) pairs, in pixels of the stored image.
   """
 
-  image: np.ndarray
   image_id: str
   study_id: str
   patient_id: str
@@ -78,6 +75,18 @@ class Record:
   sex: str = ""
   age_band: str = ""
   boxes: tuple[tuple[str, tuple[float, float, float, float]], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Record(Facts):
+  """One image with its study's text and labels.
+
+  Attributes:
+    image: (H, W) uint8.
+    masks: (name, (H, W) bool) pairs, True where the finding is.
+  """
+
+  image: np.ndarray
   masks: tuple[tuple[str, np.ndarray], ...] = ()
 
 
@@ -139,44 +148,29 @@ def decode(data: bytes) -> Record:
   # Read by hand: TFDS takes as long again as OpenCV does to decode a small
   # image. What it reads is the same, as a test holds.
   feature = _Example.FromString(data).features.feature
-
-  def text(name: str) -> str:
-    return feature[name].bytes_list.value[0].decode()
-
-  def names(name: str) -> list[str]:
-    return [value.decode() for value in feature[name].bytes_list.value]
-
+  facts = _facts(feature)
   image = _decode_png(feature["image"].bytes_list.value[0])
   if image is None:
-    raise ValueError(f"the image of record {text('image_id')} does not decode")
+    raise ValueError(f"the image of record {facts.image_id} does not decode")
   masks = [_decode_png(png) for png in feature["masks"].bytes_list.value]
   if any(mask is None for mask in masks):
-    raise ValueError(f"a mask of record {text('image_id')} does not decode")
-  corners = iter(feature["boxes"].float_list.value)
-  boxes = list(zip(corners, corners, corners, corners, strict=True))
+    raise ValueError(f"a mask of record {facts.image_id} does not decode")
   return Record(
+    **vars(facts),
     image=image,
-    image_id=text("image_id"),
-    study_id=text("study_id"),
-    patient_id=text("patient_id"),
-    view=text("view"),
-    findings=text("findings"),
-    impression=text("impression"),
-    labels=dict(
-      zip(
-        names("label_names"),
-        feature["label_values"].int64_list.value,
-        strict=True,
-      )
-    ),
-    sex=text("sex"),
-    age_band=text("age_band"),
-    boxes=tuple(zip(names("box_names"), boxes, strict=True)),
     masks=tuple(
       (name, mask > 0)
-      for name, mask in zip(names("mask_names"), masks, strict=True)
+      for name, mask in zip(_names(feature["mask_names"]), masks, strict=True)
     ),
   )
+
+
+def read_facts(data: bytes) -> Facts:
+  """Returns all but the pixels of a record, without decoding them.
+
+  Some ten times faster than `decode`: for scanning whole splits.
+  """
+  return _facts(_Example.FromString(data).features.feature)
 
 
 def read_sections(data: bytes) -> dict[str, str]:
@@ -189,6 +183,31 @@ def read_sections(data: bytes) -> dict[str, str]:
     name: feature[name].bytes_list.value[0].decode()
     for name in ("findings", "impression")
   }
+
+
+def _facts(feature: Any) -> Facts:
+  def text(name: str) -> str:
+    return feature[name].bytes_list.value[0].decode()
+
+  corners = iter(feature["boxes"].float_list.value)
+  boxes = list(zip(corners, corners, corners, corners, strict=True))
+  values = feature["label_values"].int64_list.value
+  return Facts(
+    image_id=text("image_id"),
+    study_id=text("study_id"),
+    patient_id=text("patient_id"),
+    view=text("view"),
+    findings=text("findings"),
+    impression=text("impression"),
+    labels=dict(zip(_names(feature["label_names"]), values, strict=True)),
+    sex=text("sex"),
+    age_band=text("age_band"),
+    boxes=tuple(zip(_names(feature["box_names"]), boxes, strict=True)),
+  )
+
+
+def _names(feature: Any) -> list[str]:
+  return [value.decode() for value in feature.bytes_list.value]
 
 
 def _encode_png(image: np.ndarray) -> bytes:
