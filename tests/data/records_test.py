@@ -136,3 +136,9 @@ def _break_png(data: bytes, place: int) -> bytes:
   for _ in range(place + 1):
     start = data.index(b"IDAT", start + 1)
   return data[: start + 4] + bytes(8) + data[start + 12 :]
+
+
+def test_names_of_what_is_outlined_are_those_of_boxes_and_masks():
+  found = records.read_outlined(records.encode(example()))
+  assert found == ("Edema", "Lung Lesion")
+  assert not records.read_outlined(records.encode(example(boxes=(), masks=())))

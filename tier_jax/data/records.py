@@ -185,6 +185,16 @@ def read_sections(data: bytes) -> dict[str, str]:
   }
 
 
+def read_outlined(data: bytes) -> tuple[str, ...]:
+  """Returns the sorted names of what a record has boxes or masks of.
+
+  As fast as `read_sections`.
+  """
+  feature = _Example.FromString(data).features.feature
+  names = {*_names(feature["box_names"]), *_names(feature["mask_names"])}
+  return tuple(sorted(names))
+
+
 def _facts(feature: Any) -> Facts:
   def text(name: str) -> str:
     return feature[name].bytes_list.value[0].decode()
