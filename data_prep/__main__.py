@@ -24,6 +24,7 @@ from data_prep.datasets import (
   nih_cxr14,
   open_i,
   padchest,
+  rsna,
   table,
   vindr_cxr,
 )
@@ -57,6 +58,7 @@ _SOURCES = {
   "padchest": (padchest.plan, "PadChest"),
   "open_i": (open_i.plan, "the Indiana University collection"),
   "nih_cxr14": (nih_cxr14.plan, "NIH ChestX-ray14"),
+  "rsna": (rsna.plan, "the RSNA Pneumonia Detection Challenge"),
   "vindr_cxr": (vindr_cxr.plan, "VinDr-CXR"),
 }
 
