@@ -20,6 +20,7 @@ PARTS = {
   "loop": "the training loop, beside nothing but its steps",
   "loss": "the loss and its penalties, beside the towers",
   "eval": "zero-shot evaluation, beside embedding the images alone",
+  "statistics": "the bootstrap over patients at PadChest's size",
 }
 _MODULES = {"eval": "evaluation"}
 

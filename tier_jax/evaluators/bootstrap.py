@@ -23,9 +23,9 @@ NUM_RESAMPLES = 2000
 # A class is missed with probability at most about 1/e, so that a column is
 # redrawn this often with probability below 1e-19: reaching it means a bug.
 _MAX_ROUNDS = 100
-# The counts of a chunk of resamples stay in the processor's cache, and what is
-# held at a time does not grow with the number of resamples.
-_CHUNK = 64
+# Counts are drawn for so many resamples at a time that they stay in the
+# processor's cache, and memory does not grow with the number of resamples.
+_CELLS, _CHUNK = 2**20, 256
 
 # Counts (P, C) of P patients in C resamples -> (F, C) figures, NaN in all of
 # them where the column lacks a class.
@@ -178,10 +178,11 @@ def resample(
   available = np.array([column is not None for column in columns], bool)
   pending = np.tile(available, (num_resamples, 1))
   rng = np.random.default_rng(seed)
+  size = min(max(_CELLS // max(num_patients, 1), 1), _CHUNK)
   for _ in range(_MAX_ROUNDS):
     rows = np.flatnonzero(pending.any(axis=1))
-    for start in range(0, len(rows), _CHUNK):
-      chunk = rows[start : start + _CHUNK]
+    for start in range(0, len(rows), size):
+      chunk = rows[start : start + size]
       counts = _draw(rng, num_patients, len(chunk))
       for k, column in enumerate(columns):
         todo = pending[chunk, k]
