@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import csv
 import inspect
 import os
 import sys
@@ -15,6 +16,7 @@ from data_prep import (
   ids,
   inspection,
   items,
+  labels,
   splits,
   verify,
 )
@@ -45,6 +47,25 @@ _TABLE_EXAMPLES = """examples:
         --image_column='Image Index' --labels_column='Finding Labels' \\
         --patient_column='Patient ID' --view_column='View Position' \\
         --sex_column='Patient Gender' --age_column='Patient Age' --split=test"""
+
+_IDS_EXAMPLE = """example:
+  python -m data_prep ids chexpert --id_key_file=prepared/id_key \\
+      --list=images.txt > private/image_ids.csv"""
+
+_IDS_TEXT = """Hashed ids.
+
+Prints raw and hashed ids, a pair a row, so that scores which another program
+made from the source's files can name images as records do. What it prints
+links them to the source: keep it as private as the key. One raw id a line:
+
+  chexpert    test/patient64741/study1/view1_frontal.jpg, study patient1/study1
+  mimic_cxr   the dicom_id
+  padchest    ImageID
+  nih_cxr14   Image Index
+  open_i      1_1_IM-0001-3001
+  rsna        patientId
+  vindr_cxr   image_id
+  a table's   the cell of image_column"""
 
 _PHANTOM_EXAMPLE = """example:
   python -m data_prep phantom --output_dir=runs/raw --num_patients=200 --seed=0
@@ -92,6 +113,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
       arguments.table,
       arguments.name,
       _table_options(arguments),
+      arguments.boxes,
     )
   else:
     plan = _SOURCES[arguments.command][0](arguments.source_dir)
@@ -132,6 +154,16 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _inspect(arguments: argparse.Namespace) -> None:
   print(inspection.write(arguments.directory, arguments.output))
+
+
+def _hash_ids(arguments: argparse.Namespace) -> None:
+  # Nothing is written but to stdout.
+  key = ids.load_key(arguments.id_key_file, Path(os.devnull))
+  writer = csv.writer(sys.stdout, lineterminator="\n")
+  writer.writerow([arguments.kind, f"{arguments.kind}_id"])
+  for raw_id in labels.read_names(arguments.list):
+    hashed = ids.hash_id(key, arguments.dataset, arguments.kind, raw_id)
+    writer.writerow([raw_id, hashed])
 
 
 def _draw_phantom(arguments: argparse.Namespace) -> None:
@@ -262,6 +294,20 @@ def _make_parser() -> argparse.ArgumentParser:
   command.add_argument("directory", help="a path or a URL")
   command = _add_command(
     commands,
+    "ids",
+    "prints the hashed ids of raw ones",
+    _IDS_EXAMPLE,
+    _IDS_TEXT,
+    run=_hash_ids,
+  )
+  command.add_argument("dataset", help="the name under which it was prepared")
+  command.add_argument("--id_key_file", type=Path, required=True)
+  command.add_argument("--list", type=Path, required=True, help="a text file")
+  command.add_argument(
+    "--kind", choices=("image", "study", "patient"), default="image"
+  )
+  command = _add_command(
+    commands,
     "inspect",
     "writes one page to look at a prepared dataset",
     "example:\n  python -m data_prep inspect prepared/padchest",
@@ -375,6 +421,12 @@ def _add_build_flags(command: argparse.ArgumentParser) -> None:
 def _add_table_flags(command: argparse.ArgumentParser) -> None:
   command.add_argument("--table", type=Path, required=True, help="the CSV file")
   command.add_argument("--name", required=True, help="of the dataset")
+  command.add_argument(
+    "--boxes",
+    type=Path,
+    help="another CSV file, a row a box: image (as in image_column), name, x0, "
+    "y0, x1, y1 in pixels of the image",
+  )
   command.add_argument("--image_column", required=True)
   command.add_argument("--text_column", help="reports or captions")
   command.add_argument(

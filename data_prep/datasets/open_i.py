@@ -1,6 +1,7 @@
 """Open-i (Indiana University): XML reports, DICOM or PNG images."""
 
 import collections
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -17,6 +18,47 @@ _SUFFIX = re.compile(
 )
 _HEADERS = "nlmcxr_dicom_metadata.csv"
 
+# Label -> what one of a report's automatic index terms holds, in lower case:
+# the rule of TorchXRayVision (Cohen et al., MIDL 2022; Apache-2.0).
+LABELS = {
+  "Atelectasis": ("atelectasis", "atelectases"),
+  "Calcified Granuloma": ("calcified granuloma",),
+  "Cardiomegaly": ("cardiomegaly",),
+  "Edema": ("edema",),
+  "Effusion": ("effusion",),
+  "Emphysema": ("emphysema",),
+  "Fibrosis": ("fibrosis",),
+  "Fracture": ("fracture",),
+  "Granuloma": ("granuloma",),
+  "Hernia": ("hernia",),
+  "Infiltration": ("infiltration", "infiltrate"),
+  "Lung Lesion": ("lesion",),
+  "Lung Opacity": ("opacity",),
+  "Mass": ("mass",),
+  "Nodule": ("nodule",),
+  "Pleural_Thickening": ("pleural_thickening", "pleural thickening"),
+  "Pneumonia": ("pneumonia",),
+  "Pneumothorax": ("pneumothorax",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """One report.
+
+  Attributes:
+    report_id: its id.
+    sections: text by name, in lower case. Records hold findings and
+      impression; comparison and indication are what was known before.
+    image_ids: of its images.
+    labels: each of `LABELS` -> 1 or 0; none where it was not indexed.
+  """
+
+  report_id: str
+  sections: dict[str, str]
+  image_ids: list[str]
+  labels: dict[str, int]
+
 
 def plan(source_dir: Path) -> items.Plan:
   """Returns what to convert.
@@ -24,7 +66,8 @@ def plan(source_dir: Path) -> items.Plan:
   Patients are not named: each report counts as one, and its hash decides the
   split, 80:10:10; there is no official one. What the de-identification took
   out reads "XXXX". A third of the images has no view in the table of headers,
-  and some of the others have a wrong one.
+  and some of the others have a wrong one. A program has indexed each report:
+  of its terms come eighteen labels, each 1 or 0.
 
   Args:
     source_dir: holds the XML reports (`ecgen-radiology/*.xml`, as the archive
@@ -53,15 +96,15 @@ def plan(source_dir: Path) -> items.Plan:
   filtered: collections.Counter[str] = collections.Counter()
   for path in xmls:
     try:
-      report_id, sections, image_ids = read_report(path)
+      report = read_report(path)
     except rejects.RejectError as rejection:
       # A name that is not UTF-8 could not be hashed.
       stem = path.stem.encode("utf-8", "replace").decode()
       rejected.append((stem, rejection.reason))
       continue
-    if not image_ids:
+    if not report.image_ids:
       filtered["report:names_no_image"] += 1
-    for image_id in image_ids:
+    for image_id in report.image_ids:
       # "1_1_IM-0001-3001" of two reports is "1_IM-0001-3001" as a file's name.
       short = re.sub(r"^(\d+)_\d+_", r"\1_", image_id)
       name = image_id if image_id in image_of else short
@@ -69,13 +112,14 @@ def plan(source_dir: Path) -> items.Plan:
       found.append(
         items.Item(
           image_paths=(image_of.get(name, f"{image_id}.png"),),
-          split=splits.assign_split(report_id, FRACTIONS, SEED),
+          split=splits.assign_split(report.report_id, FRACTIONS, SEED),
           image_id=image_id,
-          study_id=report_id,
-          patient_id=report_id,
+          study_id=report.report_id,
+          patient_id=report.report_id,
           view=labels.parse_view(views.get(image_id, "")),
-          findings=sections.get("findings", ""),
-          impression=sections.get("impression", ""),
+          findings=report.sections.get("findings", ""),
+          impression=report.sections.get("impression", ""),
+          labels=report.labels,
           notes=labels.note_view(views.get(image_id, "")),
         )
       )
@@ -92,11 +136,8 @@ def plan(source_dir: Path) -> items.Plan:
   )
 
 
-def read_report(path: Path) -> tuple[str, dict[str, str], list[str]]:
-  """Returns a report's id, its sections and the ids of its images.
-
-  The sections are named in lower case. Records hold findings and impression;
-  the others, comparison and indication, are what was known before.
+def read_report(path: Path) -> Report:
+  """Returns what a report says.
 
   Raises:
     rejects.RejectError: if the file is no such report.
@@ -115,7 +156,24 @@ def read_report(path: Path) -> tuple[str, dict[str, str], list[str]]:
   image_ids = [
     _image_id(element.get("id", "")) for element in root.iter("parentImage")
   ]
-  return report_id, sections, sorted({name for name in image_ids if name})
+  # Joined by what no term holds, so that none runs over into the next.
+  terms = "|".join(
+    "".join(element.itertext()).lower()
+    for mesh in root.iter("MeSH")
+    for element in mesh.iter("automatic")
+  )
+  indexed = next(root.iter("MeSH"), None) is not None
+  return Report(
+    report_id,
+    sections,
+    sorted({name for name in image_ids if name}),
+    {
+      label: int(any(word in terms for word in words))
+      for label, words in LABELS.items()
+    }
+    if indexed
+    else {},
+  )
 
 
 def _image_id(name: str) -> str:

@@ -9,6 +9,9 @@ from data_prep import items, labels, reports, splits
 
 NO_FINDING = "no finding"
 
+_CORNERS = ("x0", "y0", "x1", "y1")
+_Boxes = dict[str, list[tuple[str, tuple[float, float, float, float]]]]
+
 
 @dataclasses.dataclass(frozen=True)
 class TableOptions:
@@ -79,7 +82,11 @@ class TableOptions:
 
 
 def plan(
-  source_dir: Path, table: Path, name: str, options: TableOptions
+  source_dir: Path,
+  table: Path,
+  name: str,
+  options: TableOptions,
+  boxes: Path | None = None,
 ) -> items.Plan:
   """Returns what to convert.
 
@@ -93,9 +100,11 @@ def plan(
     table: the CSV file, `.gz` or not; not looked for below `source_dir`.
     name: of the dataset, such as "our_hospital".
     options: which column means what.
+    boxes: another CSV file, a row a box: the image as in image_column, name,
+      and x0, y0, x1, y1 in pixels of the image.
 
   Raises:
-    ValueError: if the name, the table or one of its cells is not as expected.
+    ValueError: if the name, a table or one of its cells is not as expected.
   """
   if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
     raise ValueError(
@@ -111,6 +120,7 @@ def plan(
   columns = [*dict.fromkeys([*single, *options.label_columns])]
   rows = labels.read_table(table, columns)
   all_labels = _read_labels(rows, table.name, options)
+  drawn = _read_boxes(boxes) if boxes else {}
   found = []
   filtered: collections.Counter[str] = collections.Counter()
   for number, (row, values) in enumerate(zip(rows, all_labels, strict=True), 1):
@@ -162,9 +172,12 @@ def plan(
         labels=values,
         sex=labels.parse_sex(sex),
         age_band=labels.age_band(age),
+        boxes=tuple(drawn.pop(image, ())),
         notes=notes,
       )
     )
+  if drawn:
+    filtered["boxes:of_no_planned_image"] = sum(map(len, drawn.values()))
   settings = dataclasses.asdict(options)
   if not options.labels_column:
     del settings["labels_separator"]
@@ -176,6 +189,22 @@ def plan(
     if value is not None and value != ()
   }
   return items.Plan(name, source_dir, found, filtered, settings=settings)
+
+
+def _read_boxes(path: Path) -> _Boxes:
+  boxes: _Boxes = {}
+  rows = labels.read_table(path, ("image", "name", *_CORNERS))
+  for number, row in enumerate(rows, 1):
+    image = labels.parse_id(row, "image", path.name, number)
+    name = reports.clean(row["name"])
+    x0, y0, x1, y1 = labels.parse_numbers(row, _CORNERS, path.name, number)
+    if not (image and name and x0 < x1 and y0 < y1):
+      raise ValueError(
+        f"table {path.name} row {number}: expected an image, a name, x0 < x1 "
+        "and y0 < y1"
+      )
+    boxes.setdefault(image, []).append((name, (x0, y0, x1, y1)))
+  return boxes
 
 
 def _parse_text(text: str) -> tuple[str, str]:

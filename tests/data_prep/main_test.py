@@ -11,6 +11,7 @@ from PIL import Image, PngImagePlugin
 from pydicom.datadict import DicomDictionary, dictionary_VR, keyword_for_tag
 
 from data_prep import __main__ as main
+from tier_jax.data import loader, records
 
 MARK = "QZJXMARK"
 
@@ -86,6 +87,28 @@ def test_dry_run_counts_and_writes_nothing(tmp_path, capsys):
   assert "test              1        1        1" in printed
   assert "1  denied:deny_list" in printed
   assert not (tmp_path / "out").exists()
+
+
+def test_ids_are_those_of_the_records(tmp_path, capsys, picture):
+  Image.fromarray(picture).save(tmp_path / "a.png")
+  (tmp_path / "t.csv").write_text("file,note\na.png,Clear.\n")
+  flags = ["table", "--name=ours", "--image_column=file", "--split=test"]
+  flags += ["--text_column=note", f"--table={tmp_path / 't.csv'}"]
+  flags += [f"--source_dir={tmp_path}", f"--output_dir={tmp_path}/out/ours"]
+  assert run(*flags, "--num_workers=1") == 0
+  (tmp_path / "list.txt").write_text("a.png\n")
+  key = f"--id_key_file={tmp_path}/out/id_key"
+  capsys.readouterr()
+  assert run("ids", "ours", key, f"--list={tmp_path}/list.txt") == 0
+  lines = capsys.readouterr().out.splitlines()
+  record = records.read_facts(
+    loader.open_split(tmp_path / "out/ours", "test")[0]
+  )
+  assert lines == ["image,image_id", f"a.png,{record.image_id}"]
+  # No key is made where there is none: it could match nothing.
+  key = f"--id_key_file={tmp_path}/none"
+  assert run("ids", "ours", key, f"--list={tmp_path}/list.txt") == 2
+  assert "cannot be read" in capsys.readouterr().err
 
 
 def test_every_process_writes_the_same_bytes(tmp_path, picture):

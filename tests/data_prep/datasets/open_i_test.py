@@ -61,6 +61,26 @@ def test_plan(raw):
   assert plan.rejected == (("4", "report:not_xml"),)
 
 
+def test_labels_are_what_the_report_is_indexed_by(tmp_path):
+  path = tmp_path / "1.xml"
+  text = REPORT.format(number=1, images="")
+  path.write_text(text)
+  assert open_i.read_report(path).labels == {}
+  terms = "<major>Mass</major><automatic>Atelectases</automatic>"
+  terms += "<automatic>Calcified Granuloma</automatic>"
+  terms += "<automatic>hyperinflation</automatic>"
+  path.write_text(
+    text.replace("</eCitation>", f"<MeSH>{terms}</MeSH></eCitation>")
+  )
+  found = open_i.read_report(path).labels
+  assert found.keys() == open_i.LABELS.keys()
+  assert [name for name, value in found.items() if value] == [
+    "Atelectasis",
+    "Calcified Granuloma",
+    "Granuloma",
+  ]
+
+
 def test_every_name_of_an_image_is_found(raw, tmp_path_factory):
   out = tmp_path_factory.mktemp("out") / "open_i"
   manifest = build.build(open_i.plan(raw), out, key=bytes(32))
@@ -135,7 +155,7 @@ def test_real_reports(shared_dir, tmp_path):
   assert len(paths) == 2655
   counts: collections.Counter[tuple[bool, ...]] = collections.Counter()
   for path in paths:
-    _, sections, _ = open_i.read_report(path)
+    sections = open_i.read_report(path).sections
     expected = {
       element.attrib["Label"].lower(): " ".join(element.text.split())
       for element in ElementTree.parse(path).iter("AbstractText")  # noqa: S314
@@ -151,6 +171,21 @@ def test_real_reports(shared_dir, tmp_path):
     (True, False): 5,
     (False, False): 19,
   }
+
+
+def test_real_labels(shared_dir, tmp_path):
+  archive = shared_dir / "iu_openi" / "NLMCXR_reports_subset.tgz"
+  with tarfile.open(archive) as reports:
+    reports.extractall(tmp_path, filter="data")
+  counts: collections.Counter[str] = collections.Counter()
+  for path in tmp_path.rglob("*.xml"):
+    found = open_i.read_report(path).labels
+    assert len(found) == 18
+    counts.update(name for name, value in found.items() if value)
+  # Counted with grep over the files.
+  assert counts["Cardiomegaly"] == 188
+  assert counts["Pneumothorax"] == 14
+  assert min(counts.values()) > 2 and len(counts) == 18
 
 
 def test_real_views(shared_dir, tmp_path):

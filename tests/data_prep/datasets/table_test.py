@@ -182,3 +182,22 @@ def test_people_that_are_not_understood_are_counted(tmp_path):
     ("view:not_stated", "sex:not_read", "age:not_read"),
     ("view:not_stated",),
   ]
+
+
+def test_boxes_come_from_a_table_of_their_own(tmp_path):
+  (tmp_path / "t.csv").write_text("file,text\na.png,x\nb.png,x\n")
+  boxes = tmp_path / "boxes.csv"
+  boxes.write_text(
+    "name,image,x0,y0,x1,y1\nMass,a.png,1,2,3.5,4\nMass,a.png,0,0,1,1\n"
+    "Mass,c.png,1,2,3,4\n"
+  )
+  options = table.TableOptions("file", "text", split="test")
+  made = table.plan(tmp_path, tmp_path / "t.csv", "ours", options, boxes)
+  first, second = made.items
+  assert first.boxes == (("Mass", (1, 2, 3.5, 4)), ("Mass", (0, 0, 1, 1)))
+  assert second.boxes == ()
+  assert made.filtered == {"boxes:of_no_planned_image": 1}
+  for row in ("a.png,Mass,3,2,1,4", "a.png,,1,2,3,4", ",Mass,1,2,3,4"):
+    boxes.write_text(f"image,name,x0,y0,x1,y1\n{row}\n")
+    with pytest.raises(ValueError, match="row 1: expected an image, a name"):
+      table.plan(tmp_path, tmp_path / "t.csv", "ours", options, boxes)
