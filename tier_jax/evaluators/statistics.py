@@ -52,7 +52,7 @@ def average_precision(truth: np.ndarray, scores: np.ndarray) -> float | None:
   Source: the step-wise sum of scikit-learn, without interpolation.
   """
   truth, scores = _counted(truth, scores)
-  if not _has_classes(truth):
+  if not has_classes(truth):
     return None
   _, hits, alarms = sweep(truth, scores)
   gained = np.diff(hits, prepend=0)
@@ -253,7 +253,8 @@ def _counted(
   return truth[counted], scores[counted]
 
 
-def _has_classes(truth: np.ndarray) -> bool:
+def has_classes(truth: np.ndarray) -> bool:
+  """Returns whether both classes are there."""
   return bool((truth == 1).any() and (truth == 0).any())
 
 
