@@ -17,7 +17,7 @@ RUN_COLOURS = (
   *("#0f766e", "#c2410c", "#4338ca", "#a16207", "#be185d"),
   *("#0284c7", "#4d7c0f", "#7e22ce", "#475569", "#dc2626"),
 )
-GREY = "#94a3b8"  # what a run is compared with: chance, a ceiling, a baseline
+GREY = "#64748b"  # what a run is compared with: chance, a ceiling, a baseline
 _INK, _GRID = "#475569", "#e2e8f0"
 _STYLE: dict[Any, Any] = {
   "svg.hashsalt": "tier-jax",  # equal figures give equal bytes
@@ -40,6 +40,7 @@ _STYLE: dict[Any, Any] = {
   "lines.linewidth": 1.7,
 }
 _MAX_POINTS = 300  # a curve of more is thinned: the eye sees no difference
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 _FEW_LINES = 8  # more lines are drawn thin, that none is hidden
 
 
@@ -87,7 +88,10 @@ class ForestRow:
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-  """A point of an ROC panel: label for the legend, false and true positives."""
+  """A reader in an ROC panel: 1 - specificity, sensitivity.
+
+  A label "" keeps it out of the legend; it is then a dot as the first is.
+  """
 
   label: str
   x: float
@@ -179,33 +183,33 @@ def forest(
 def roc(curves: Sequence[Line], points: Sequence[Point] = ()) -> str:
   """Returns an SVG of ROC curves in the unit square, and of readers' points."""
   with mpl.rc_context(_STYLE):
-    fig = figure.Figure(figsize=(2.5, 2.5), layout="constrained")
+    fig = figure.Figure(figsize=(2.1, 2.1), layout="constrained")
     axes = fig.add_subplot(aspect="equal", xlim=(-0.01, 1), ylim=(0, 1.01))
     _diagonal(axes)
     for line in curves:
       x, y = _thin(line.x, line.y)
       axes.plot(x, y, color=line.colour, label=line.label)
-    for point, marker in zip(points, _markers(len(points)), strict=True):
+    for i, point in enumerate(points):
       axes.plot(
         point.x,
         point.y,
-        marker=marker,
+        marker=_MARKERS[i % len(_MARKERS)] if point.label else "o",
         markersize=5,
         color="#0f172a",
         markeredgecolor="white",
         markeredgewidth=0.7,
         linestyle="none",
-        label=point.label,
+        label=point.label or "_",
       )
     _unit_square(axes, "1 - specificity", "sensitivity")
-    axes.legend(loc="lower right", frameon=False, fontsize=8, handlelength=1.2)
+    axes.legend(loc="lower right", frameon=False, fontsize=7, handlelength=1.2)
     return _svg(fig)
 
 
 def reliability(curves: Sequence[Line]) -> str:
   """Returns an SVG of observed frequency over stated probability."""
   with mpl.rc_context(_STYLE):
-    fig = figure.Figure(figsize=(3.2, 3.2), layout="constrained")
+    fig = figure.Figure(figsize=(4.8, 3.6), layout="constrained")
     axes = fig.add_subplot(aspect="equal", xlim=(-0.01, 1), ylim=(0, 1.01))
     _diagonal(axes)
     few = len(curves) <= _FEW_LINES
@@ -272,14 +276,11 @@ def scatter(
     axes = fig.add_subplot()
     values = np.array([np.nan if s is None else s for s in scores], np.float64)
     scored = np.isfinite(values)
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    axes.scatter(
-      x[~scored], y[~scored], s=34, facecolors="none", edgecolors=GREY
-    )
+    places = np.column_stack([x, y])  # (N, 2)
+    axes.scatter(*places[~scored].T, s=34, facecolors="none", edgecolors=GREY)
     if scored.any():
       drawn = axes.scatter(
-        x[scored],
-        y[scored],
+        *places[scored].T,
         c=values[scored],
         s=44,
         cmap="viridis",
@@ -288,10 +289,8 @@ def scatter(
       )
       bar = fig.colorbar(drawn, ax=axes, label=score_label)
       bar.outline.set_visible(False)
-      best = int(np.nanargmax(values))
       axes.scatter(
-        x[best],
-        y[best],
+        *places[int(np.nanargmax(values))],
         s=130,
         facecolors="none",
         edgecolors="#be185d",
@@ -300,11 +299,6 @@ def scatter(
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     return _svg(fig)
-
-
-def _markers(count: int) -> list[str]:
-  shapes = ("o", "s", "^", "D", "v", "P", "X", "p")
-  return [shapes[i % len(shapes)] for i in range(count)]
 
 
 def _diagonal(axes) -> None:

@@ -1,0 +1,79 @@
+import copy
+
+import pytest
+
+from tests.evaluators import made_runs
+from tier_jax.evaluators.sections import (
+  calibration,
+  classification,
+  operating,
+  subgroups,
+)
+
+NAME = "chexpert"
+
+
+@pytest.fixture
+def run():
+  return copy.deepcopy(made_runs.make("tier", 1))
+
+
+def entry(run):
+  return run.metrics["benchmarks"][NAME]
+
+
+@pytest.mark.parametrize("section", [calibration, subgroups])
+def test_a_part_that_is_missing_or_null_has_no_drawing(run, section):
+  part = section.__name__.rpartition(".")[2]
+  assert len(section.render(NAME, [run])) == 1
+  entry(run)[part] = None
+  assert section.render(NAME, [run]) == []
+  del entry(run)[part]
+  assert section.render(NAME, [run]) == []
+
+
+def test_table_holds_runs_and_readers(run):
+  text = operating.table(NAME, entry(run), [run])
+  assert "chosen on validate" in text
+  item = entry(run)["labels"]["Edema"]["operating"]["sensitivity"]
+  assert f"{item['value']:.3f}" in text
+  reader = entry(run)["readers"]["reader B"]["Edema"]["mcc"]
+  assert f"{reader['value']:.3f}" in text
+  entry(run)["readers"] = None
+  assert "reader B" not in operating.table(NAME, entry(run), [run])
+  for label in entry(run)["labels"].values():
+    label["operating"] = None
+  assert operating.table(NAME, entry(run), [run]) == ""
+
+
+def test_subgroups_too_small_to_say_are_named(run):
+  (text,) = subgroups.render(NAME, [run])
+  assert "Too few to say: View AP" in text
+  del entry(run)["subgroups"]["view"]["AP"]
+  (text,) = subgroups.render(NAME, [run])
+  assert "Too few" not in text
+
+
+def test_calibration_says_a_run_s_error_or_a_group_s_range():
+  runs = [made_runs.make(f"tier/{i}", i) for i in range(5)]
+  errors = [entry(run)["calibration"]["ece"]["value"] for run in runs]
+  (text,) = calibration.render(NAME, runs)
+  assert f"tier {min(errors):.3f} to {max(errors):.3f}" in text
+  (text,) = calibration.render(NAME, runs[:1])
+  assert f"tier {errors[0]:.3f} [" in text
+
+
+def test_labels_apart_and_labels_without_a_class_are_said(run):
+  (section,) = classification.render([run], {})
+  assert "No Finding (apart)" in section.body
+  assert "Mass (0 / 90)" in section.body
+  assert "p, Holm" not in section.body
+
+
+def test_a_benchmark_of_one_run_alone_stands_beside_the_other_run(run):
+  other = copy.deepcopy(run)
+  other.metrics["benchmarks"].clear()
+  (section,) = classification.summary([other, run], {})
+  value = entry(run)["macro_auroc"]["value"]
+  assert f"{value:.3f}" in section.body
+  assert "not available" in section.body

@@ -1,0 +1,74 @@
+import pytest
+
+from tests.evaluators import made_runs
+from tier_jax.evaluators.sections import grounding
+
+OPEN = "does not beat the location prior: inconclusive"
+
+
+def body(*runs):
+  (section,) = grounding.render(runs)
+  return section.body
+
+
+def against(run, low, high):
+  """Returns the run with the same paired difference in every metric."""
+  item = {"value": (low + high) / 2, "low": low, "high": high}
+  part = run.metrics["grounding"]["mimic_cxr"]
+  for key in ("against_prior", "token_against_prior"):
+    part[key] = dict.fromkeys(made_runs.METRICS, item)
+  return run
+
+
+@pytest.mark.parametrize(
+  ("low", "high", "words"),
+  [
+    (0.01, 0.2, "beats the location prior in Pointing game"),
+    (-0.01, 0.2, OPEN + " in Pointing game"),
+    (0.0, 0.2, OPEN),  # an interval that touches 0 settles nothing
+    (-0.2, -0.01, "is worse than the location prior"),
+  ],
+)
+def test_verdict_says_what_the_interval_of_the_difference_says(
+  low, high, words
+):
+  text = body(against(made_runs.make("one"), low, high))
+  assert words in text
+  assert ("verdict good" in text) == (low > 0)
+  assert (OPEN in text) == (low <= 0 <= high)
+
+
+def test_of_many_runs_those_that_beat_the_prior_are_counted():
+  runs = [
+    against(made_runs.make(f"tier/{i}", i), 0.1 if i < 2 else -0.1, 0.2)
+    for i in range(5)
+  ]
+  text = body(*runs)
+  assert "of 5 runs: 2 by Pointing game, 2 by CNR, 2 by mIoU and 2 by D" in text
+  assert "the others do not beat it: inconclusive" in text
+  assert text.count('class="verdict') == 1
+
+
+def test_of_many_runs_none_that_beats_the_prior_is_said():
+  runs = [against(made_runs.make(f"tier/{i}", i), -0.1, 0.2) for i in range(5)]
+  assert f"{OPEN}, all 5 runs" in body(*runs)
+
+
+def test_without_a_prior_there_is_no_verdict():
+  run = made_runs.make("one")
+  part = run.metrics["grounding"]["mimic_cxr"]
+  for key in ("prior", "prior_of_phrase", "against_prior", "prior_from"):
+    part[key] = None
+  part["token_against_prior"] = None
+  text = body(run)
+  assert "there is no prior" in text
+  assert "verdict" not in text
+
+
+def test_findings_are_listed_and_escaped():
+  run = made_runs.make("one")
+  text = body(run)
+  assert "Mass &lt;b&gt; (20)" in text and "<b>" in text
+  assert "IoU at 0.3" in text
+  value = run.metrics["grounding"]["mimic_cxr"]["prior"]["findings"]["Edema"]
+  assert f"{value['dice']['value']:.3f}" in text

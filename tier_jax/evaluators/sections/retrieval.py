@@ -1,0 +1,61 @@
+"""Retrieval of reports by images and of images by reports."""
+
+from collections.abc import Sequence
+
+from tier_jax.evaluators import results
+from tier_jax.evaluators.sections import markup, palette
+
+_DIRECTIONS = {
+  "image_to_text": "image to report",
+  "text_to_image": "report to image",
+}
+_RECALLS = ("recall@1", "recall@5", "recall@10")
+
+
+def render(runs: Sequence[results.Run]) -> list[markup.Section]:
+  """Returns a table of recall at 1, 5 and 10 beside chance."""
+  parts = [(run, run.metrics.get("retrieval")) for run in runs]
+  parts = [(run, part) for run, part in parts if part]
+  if not parts:
+    return []
+  first = parts[0][1]
+  rows = []
+  for key, title in _DIRECTIONS.items():
+    for i, (run, part) in enumerate(parts):
+      item = part[key]
+      rows.append(
+        markup.row(
+          [
+            title if i == 0 else "",
+            palette.name(run, runs),
+            *(markup.interval(item.get(recall)) for recall in _RECALLS),
+            markup.number(item.get("median_rank"), places=1),
+          ]
+        )
+      )
+  chance = first.get("chance")
+  if chance:
+    # Chance has a value a direction, or one for both.
+    for key, title in _DIRECTIONS.items():
+      values = chance.get(key, chance)
+      cells = [_plain(values.get(recall)) for recall in _RECALLS]
+      rank = _plain(values.get("median_rank"), places=1)
+      words = (
+        f"<em>chance, {title}</em>" if key in chance else "<em>chance</em>"
+      )
+      rows.append(markup.row([words, "", *cells, rank]))
+      if key not in chance:
+        break
+  body = (
+    f"<p>{first['images']} images and the reports of {first['studies']} "
+    f"studies of split {markup.text(first['split'])}. Recall at k: how often "
+    "one of the k nearest is of the same study or says the same.</p>"
+  )
+  head = ["Query", "Run", *(f"Recall at {r[7:]}" for r in _RECALLS)]
+  body += markup.table([*head, "Median rank"], rows)
+  return [markup.Section("Retrieval", body)]
+
+
+def _plain(item, places=3) -> str:
+  value = item["value"] if isinstance(item, dict) else item
+  return markup.number(value, places=places)
