@@ -7,19 +7,16 @@ that nothing a clinician wrote enters the file.
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tier_jax.data import loader, records, transforms
-from tier_jax.evaluators import prompts, zero_shot
+from tier_jax.evaluators import pairs, regions, zero_shot
 
 NUM_IMAGES = 6
 NUM_WORDS = 3
-_NUM_PAIRS = 64  # image-report pairs in the histogram
-_NUM_BINS = 80
-_NEAR_ZERO = 0.1  # the paper's claim is that most similarities shrink to this
 # Words that name nothing one could point at.
 _STOP_WORDS = frozenset(
   re.findall(
@@ -42,10 +39,6 @@ class Heatmaps:
     phrase_maps: (K, rows, columns) float32, mean over the sentence's tokens.
     words: (K, W) str, "" where the sentence has fewer.
     word_maps: (K, W, rows, columns) float32.
-    histogram: (B,) int64, counts over [-1, 1] of the similarities of report
-      tokens with the patches of their own images; all 0 without reports.
-    near_zero: () float64, share of those below 0.1 in size; NaN without any.
-    mean_max: () float64, mean over tokens of the largest; NaN without any.
   """
 
   images: np.ndarray
@@ -56,9 +49,6 @@ class Heatmaps:
   phrase_maps: np.ndarray
   words: np.ndarray
   word_maps: np.ndarray
-  histogram: np.ndarray
-  near_zero: np.ndarray
-  mean_max: np.ndarray
 
   def save(self, path: Path) -> None:
     """Writes an .npz file of plain arrays; equal maps give equal bytes."""
@@ -98,22 +88,20 @@ class Cases:
     evaluators: Sequence[zero_shot.ZeroShot],
     image_size: int,
   ):
-    """Chooses them, and reports for the histogram, once.
+    """Chooses them, and decodes no others.
 
     Args:
       data_dir: root of the prepared datasets.
       evaluators: of the benchmarks.
       image_size: side of the encoders' images.
+
+    Raises:
+      ValueError: if data_dir/mimic_cxr is there but is no prepared dataset, or
+        a shard of it is damaged.
     """
-    held_out = list(_held_out(data_dir))
-    self._pairs = [
-      (transforms.eval_image(r.image, image_size), r.impression or r.findings)
-      for r in held_out
-      if r.impression or r.findings
-    ][:_NUM_PAIRS]
-    chosen = _with_boxes(held_out) or _positives(evaluators)
+    chosen = _with_boxes(data_dir / "mimic_cxr") or _positives(evaluators)
     self._findings = [finding for _, finding in chosen]
-    self._images, self._boxes = [], []
+    self._images, self._boxes, self._phrases = [], [], []
     for record, finding in chosen:
       self._images.append(transforms.eval_image(record.image, image_size))
       own = [box for name, box in record.boxes if name == finding]
@@ -122,10 +110,10 @@ class Cases:
       )
       area = (shown[:, 2] - shown[:, 0]) * (shown[:, 3] - shown[:, 1])
       self._boxes.append(shown[area > 0])
-    self._phrases = [
-      _phrase(finding, own, image_size)
-      for finding, own in zip(self._findings, self._boxes, strict=True)
-    ]
+      mask = np.zeros((image_size, image_size), bool)
+      for box in shown:
+        mask |= regions.of_box(box, image_size)
+      self._phrases.append(regions.phrase(finding, regions.side(mask)))
 
   def compute(self, encoder: zero_shot.Encoder) -> Heatmaps | None:
     """Returns the heat-maps of an encoder, None without any image."""
@@ -133,7 +121,6 @@ class Cases:
       return None
     images = np.stack(self._images)
     phrase_maps, words, word_maps = _maps(encoder, images, self._phrases)
-    histogram, near_zero, mean_max = _similarities(encoder, self._pairs)
     counts = [len(boxes) for boxes in self._boxes]
     return Heatmaps(
       images=images,
@@ -144,42 +131,25 @@ class Cases:
       phrase_maps=phrase_maps,
       words=words,
       word_maps=word_maps,
-      histogram=histogram,
-      near_zero=np.array(near_zero),
-      mean_max=np.array(mean_max),
     )
 
 
-def _held_out(data_dir: Path) -> Iterator[records.Record]:
-  """Yields records, no laterals, with boxes or, the first few, with a report.
-
-  They are of the first held-out split of mimic_cxr that there is.
-  """
-  pairs = 0
-  for split in ("test", "validate"):
-    try:
-      source = loader.open_split(data_dir / "mimic_cxr", split)
-    except ValueError:
-      continue  # the benchmark's own images do
-    for i in range(len(source)):
-      record = records.decode(source[i])
-      if record.view == "lateral":
-        continue
-      pairs += bool(record.impression or record.findings)
-      if record.boxes or pairs <= _NUM_PAIRS:
-        yield record
-    return
-
-
-def _with_boxes(
-  held_out: Sequence[records.Record],
-) -> list[tuple[records.Record, str]]:
-  """Returns images with boxes and a finding of each, findings in turn."""
-  by_finding: dict[str, list[records.Record]] = {}
-  for record in held_out:
-    for name in sorted({name for name, _ in record.boxes}):
-      by_finding.setdefault(name, []).append(record)
-  return _in_turn(by_finding)
+def _with_boxes(directory: Path) -> list[tuple[records.Record, str]]:
+  """Returns held-out images with boxes, no laterals, findings in turn."""
+  split = pairs.held_out(directory)
+  if split is None:
+    return []
+  source = loader.open_split(directory, split)
+  by_finding: dict[str, list[int]] = {}
+  for place in range(len(source)):
+    facts = records.read_facts(source[place])
+    if facts.view != "lateral":
+      for name in {name for name, _ in facts.boxes}:
+        by_finding.setdefault(name, []).append(place)
+  return [
+    (records.decode(source[place]), finding)
+    for place, finding in _in_turn(by_finding)
+  ]
 
 
 def _positives(
@@ -187,49 +157,23 @@ def _positives(
 ) -> list[tuple[records.Record, str]]:
   """Returns positive images of the first benchmark's labels, in turn."""
   for evaluator in evaluators:
-    by_label: dict[str, list[records.Record]] = {}
-    for label, rows in evaluator.positives().items():
-      by_label[label] = [evaluator.record(i) for i in rows[:NUM_IMAGES]]
-    if chosen := _in_turn(by_label):
-      return chosen
+    if chosen := _in_turn(evaluator.positives()):
+      return [(evaluator.record(row), label) for row, label in chosen]
   return []
 
 
-def _in_turn(
-  by_finding: dict[str, list[records.Record]],
-) -> list[tuple[records.Record, str]]:
-  """Returns up to NUM_IMAGES images, none twice, findings taking turns."""
-  chosen: list[tuple[records.Record, str]] = []
-  seen: set[str] = set()
-  queues = {name: iter(rows) for name, rows in sorted(by_finding.items())}
+def _in_turn(by_finding: Mapping[str, Sequence[int]]) -> list[tuple[int, str]]:
+  """Returns up to NUM_IMAGES places, none twice, findings taking turns."""
+  chosen: dict[int, str] = {}
+  queues = {name: iter(places) for name, places in sorted(by_finding.items())}
   while queues and len(chosen) < NUM_IMAGES:
     for name in list(queues):
-      record = next((r for r in queues[name] if r.image_id not in seen), None)
-      if record is None:
+      place = next((p for p in queues[name] if p not in chosen), None)
+      if place is None:
         del queues[name]
       elif len(chosen) < NUM_IMAGES:
-        seen.add(record.image_id)
-        chosen.append((record, name))
-  return chosen
-
-
-def _phrase(finding: str, boxes: np.ndarray, size: int) -> str:
-  """Returns the longest positive sentence that names the boxes' side, if any.
-
-  The image's left is the patient's right, as radiographs are read.
-  """
-  centres = (boxes[:, 0] + boxes[:, 2]) / 2
-  sides = {"right": centres < 0.45 * size, "left": centres > 0.55 * size}
-  own = [side for side, there in sides.items() if len(boxes) and there.all()]
-  sentences = sorted(prompts.for_label(finding).positive, key=len, reverse=True)
-  words = [set(re.findall(r"\w+", sentence.lower())) for sentence in sentences]
-  named = [
-    s for s, w in zip(sentences, words, strict=True) if w.intersection(own)
-  ]
-  neutral = [
-    s for s, w in zip(sentences, words, strict=True) if not w & set(sides)
-  ]
-  return (named or neutral or sentences)[0]
+        chosen[place] = name
+  return list(chosen.items())
 
 
 def _maps(
@@ -280,25 +224,3 @@ def _words(
     for word, positions in groups
     if re.search(r"\w", word) and word.lower() not in _STOP_WORDS
   ]
-
-
-def _similarities(
-  encoder: zero_shot.Encoder, pairs: Sequence[tuple[np.ndarray, str]]
-) -> tuple[np.ndarray, float, float]:
-  """Returns histogram, share near zero and mean maximum over report tokens."""
-  histogram = np.zeros(_NUM_BINS, np.int64)
-  if not pairs:
-    return histogram, np.nan, np.nan
-  _, patch_embeds = encoder.embed_images(
-    np.stack([image for image, _ in pairs])
-  )
-  texts = encoder.embed_texts([text for _, text in pairs])
-  sims = np.einsum("ktd,kpd->ktp", texts.token_embeds, patch_embeds)
-  sims = sims[np.asarray(texts.token_mask)]  # (counted tokens, P)
-  if not len(sims):
-    return histogram, np.nan, np.nan
-  histogram, _ = np.histogram(
-    np.clip(sims, -1, 1), bins=_NUM_BINS, range=(-1, 1)
-  )
-  near_zero = float((np.abs(sims) < _NEAR_ZERO).mean())
-  return histogram.astype(np.int64), near_zero, float(sims.max(axis=1).mean())
