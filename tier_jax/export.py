@@ -20,7 +20,7 @@ from flax import traverse_util
 
 from tier_jax import config as config_lib
 from tier_jax import inference
-from tier_jax.evaluators import results
+from tier_jax.evaluators import runs, tables
 from tier_jax.models import bert, resnet, weight_tables
 
 IMAGE, TEXT, HEADS = "image_tower", "text_tower", "heads.safetensors"
@@ -323,7 +323,7 @@ def _scores(model, workdir) -> list[str]:
   path = workdir / "metrics.json"
   if not path.is_file():
     return ["Not evaluated."]
-  metrics = results.read_run("", workdir, workdir).metrics
+  metrics = runs.read("", workdir, workdir).metrics
   try:
     if metrics.get("params_sha256") != model.params_digest:
       return [
@@ -334,7 +334,7 @@ def _scores(model, workdir) -> list[str]:
         name,
         entry["split"],
         entry["rows"],
-        results.interval_text(entry["macro_auroc"]),
+        tables.interval_text(entry["macro_auroc"]),
       )
       for name, entry in metrics["benchmarks"].items()
     ]

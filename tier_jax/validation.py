@@ -12,7 +12,13 @@ from absl import logging
 from tier_jax import config as config_lib
 from tier_jax import sharding, train_step
 from tier_jax.data import loader, tokenizer
-from tier_jax.evaluators import encoder, heatmaps, overlays, zero_shot
+from tier_jax.evaluators import (
+  encoder,
+  heatmaps,
+  metrics,
+  overlays,
+  zero_shot,
+)
 from tier_jax.evaluators.benchmarks import registry
 from tier_jax.models import dual_encoder
 from tier_jax.train_state import TrainState
@@ -110,8 +116,10 @@ class Validation:
     }
     if self._zero_shot is not None:
       self._encoder.variables = state.eval_variables
-      summary = zero_shot.summarise(
-        self._zero_shot.run(self._encoder), num_resamples=0
+      summary = metrics.summarise(
+        self._zero_shot.run(self._encoder),
+        apart=self._zero_shot.benchmark.apart,
+        num_resamples=0,
       )
       macro = summary["macro_auroc"]["value"]
       if macro is not None:

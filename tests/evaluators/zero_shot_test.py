@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics
 
 from tests.evaluators import datasets
+from tier_jax.evaluators import metrics as metrics_lib
 from tier_jax.evaluators import prompts, zero_shot
 from tier_jax.evaluators.benchmarks import (
   benchmark,
@@ -69,7 +70,7 @@ def test_uncertain_and_blank_are_not_counted(tmp_path):
   scores = zero_shot.ZeroShot(chexpert.TEST, directory).run(datasets.Encoder())
   cardiomegaly = scores.truth[:, scores.labels.index("Cardiomegaly")]
   assert cardiomegaly[:4].tolist() == [-1, -1, -1, 1]
-  summary = zero_shot.summarise(scores, num_resamples=200)
+  summary = metrics_lib.summarise(scores, num_resamples=200)
   assert summary["labels"]["Cardiomegaly"]["positives"] == 9
   assert summary["labels"]["Cardiomegaly"]["negatives"] == 8
   assert summary["labels"]["Atelectasis"]["auroc"] is None
@@ -116,14 +117,16 @@ def test_padchest_counts_what_is_not_listed_as_absent(tmp_path):
   ]
   directory = datasets.write(tmp_path / "padchest", {"test": rows})
   scores = zero_shot.ZeroShot(padchest.TEST, directory).run(datasets.Encoder())
-  summary = zero_shot.summarise(scores, num_resamples=20)
+  summary = metrics_lib.summarise(scores, num_resamples=20)
   assert summary["labels"]["pneumothorax"]["auroc"]["value"] == 1.0
   assert summary["labels"]["pneumothorax"]["negatives"] == 6
   assert summary["labels"]["cardiomegaly"] == {
     "auroc": None,
+    "average_precision": None,
     "positives": 0,
     "negatives": 9,
     "redrawn": 0,
+    "in_macro": True,
   }
   assert summary["macro_auroc"]["num_labels"] == 1
 
@@ -138,7 +141,7 @@ def test_second_run_reads_no_image_again_and_gives_the_same(tmp_path):
 
 def test_summary_without_resamples_has_no_interval(tmp_path):
   evaluator = zero_shot.ZeroShot(chexpert.TEST, _chexpert(tmp_path, _rows()))
-  summary = zero_shot.summarise(
+  summary = metrics_lib.summarise(
     evaluator.run(datasets.Encoder()), num_resamples=0
   )
   assert summary["macro_auroc"]["value"] > 0.5
@@ -150,7 +153,9 @@ def test_dataset_without_the_labels_or_the_split_is_refused(tmp_path):
   with pytest.raises(ValueError, match="states any of its 5 labels"):
     zero_shot.ZeroShot(chexpert.TEST, directory)
   with pytest.raises(ValueError, match="no records in split 'validate'"):
-    zero_shot.ZeroShot(chexpert.VALIDATE, directory)
+    zero_shot.ZeroShot(
+      dataclasses.replace(chexpert.TEST, split="validate"), directory
+    )
   with pytest.raises(ValueError, match="manifest"):
     zero_shot.ZeroShot(chexpert.TEST, tmp_path / "nothing")
 
@@ -166,7 +171,7 @@ def test_registry_names_what_it_knows():
   assert isinstance(registry.find("padchest"), benchmark.Benchmark)
   assert registry.find("table:nih").dataset == "nih"
   with pytest.raises(
-    ValueError, match=r"'cxr'.*chexpert, padchest, table:NAME"
+    ValueError, match=r"'cxr'.*chexpert, chexpert_14, .*, table:NAME"
   ):
     registry.find("cxr")
   for name in ("table:", "table:../x", "table:a/b", "table:."):

@@ -18,7 +18,7 @@ from tier_jax import sharding
 from tier_jax.benchmarks import devices, rounds
 from tier_jax.benchmarks import input as input_benchmark
 from tier_jax.data import loader, records, tokenizer, transforms
-from tier_jax.evaluators import encoder, zero_shot
+from tier_jax.evaluators import bootstrap, encoder, metrics, zero_shot
 from tier_jax.evaluators.benchmarks import registry
 from tier_jax.models import dual_encoder
 
@@ -38,7 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
   parser.add_argument(
     "--num_resamples",
     type=int,
-    default=zero_shot.NUM_RESAMPLES,
+    default=bootstrap.NUM_RESAMPLES,
     help="of the intervals (%(default)s)",
   )
   parser.add_argument(
@@ -87,7 +87,7 @@ def measure(arguments: argparse.Namespace) -> dict:
       start = time.perf_counter()
       # Made anew: it would keep the images of its first run.
       scores = zero_shot.ZeroShot(benchmark, directory).run(encode)
-      zero_shot.summarise(scores, num_resamples=num_resamples)
+      metrics.summarise(scores, num_resamples=num_resamples)
       return count / (time.perf_counter() - start)
 
     embed()

@@ -7,17 +7,18 @@ evaluation during training and `launch/eval.py` cannot drift apart.
 import dataclasses
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import tqdm
+from scipy import special
 
 from tier_jax.data import loader, records, transforms
-from tier_jax.evaluators import bootstrap, statistics
 from tier_jax.evaluators.benchmarks import benchmark as benchmarks
 
-NUM_RESAMPLES = 2000
-SEED = 0
+GROUPS = ("sex", "age_band", "view")
+# A study has images of several views, so that these alone are its own.
+_STUDY_GROUPS = ("sex", "age_band")
 
 _BATCH = 256  # images decoded at a time
 _KEEP_BYTES = 256 * 2**20  # decoded images up to this much stay for later runs
@@ -68,7 +69,10 @@ class Scores:
     image_ids: N hashed ids; of studies, the study's.
     study_ids, patient_ids: N hashed ids.
     truth: (N, L) int8, 1 present, 0 absent, -1 not counted.
-    scores: (N, L) float32 in [-2, 2], higher means more likely present.
+    scores: (N, L) float32, higher means more likely present; for the range see
+      `benchmark.Benchmark`.
+    groups: "sex", "age_band", "view" -> N values, "" where unknown; of studies,
+      without "view".
   """
 
   labels: tuple[str, ...]
@@ -77,9 +81,12 @@ class Scores:
   patient_ids: tuple[str, ...]
   truth: np.ndarray
   scores: np.ndarray
+  groups: Mapping[str, tuple[str, ...]]
 
   def by_study(self) -> "Scores":
     """Returns one row a study: its labels, and the mean of its images' scores.
+
+    Sex and age of a study are those of its first image.
 
     Raises:
       ValueError: if images of one study carry different labels or patients.
@@ -106,16 +113,30 @@ class Scores:
       patient_ids=tuple(map(str, patients[first])),
       truth=self.truth[first],
       scores=means.astype(np.float32),
+      groups={
+        name: tuple(self.groups[name][i] for i in first)
+        for name in _STUDY_GROUPS
+      },
     )
 
 
+class NoLabelsError(ValueError):
+  """No record of a split states one of a benchmark's labels."""
+
+
 class ZeroShot:
-  """One benchmark over one prepared dataset."""
+  """One benchmark over one prepared dataset.
+
+  Attributes:
+    benchmark: what is asked.
+    directory: of the dataset.
+    unscored: its rows, with scores of 0.
+  """
 
   def __init__(
     self, benchmark: benchmarks.Benchmark, directory: str | pathlib.Path
   ):
-    """Reads the labels and ids of the split.
+    """Reads the labels and ids of the split, and no pixels.
 
     Args:
       benchmark: what is asked.
@@ -123,54 +144,96 @@ class ZeroShot:
 
     Raises:
       ValueError: if the directory is not a prepared dataset, the split is
-        missing or empty, or none of its records states one of the labels.
+        missing or empty.
+      NoLabelsError: if none of its records states one of the labels.
     """
     self.benchmark = benchmark
     self.directory = pathlib.Path(directory)
     self._source = loader.open_split(directory, benchmark.split)
     self._images: tuple[int, np.ndarray] | None = None
     blank = 0 if benchmark.unlisted_is_absent else -1
-    ids: list[tuple[str, str, str]] = []
-    stated: list[Mapping[str, int]] = []
-    for i in _progress(len(self._source), "reading labels"):
-      record = records.decode(self._source[i])
-      ids.append((record.image_id, record.study_id, record.patient_id))
-      stated.append(record.labels)
-    names = sorted({name for labels in stated for name in labels})
+    rows = [
+      records.read_facts(self._source[i])
+      for i in _progress(len(self._source), "reading labels")
+    ]
+    names = sorted({name for row in rows for name in row.labels})
     labels = benchmark.labels or tuple(names)
     if not set(labels).intersection(names):
-      raise ValueError(
+      raise NoLabelsError(
         f"benchmark {benchmark.name!r}: no record of the split "
         f"{benchmark.split!r} states any of its {len(labels)} labels, "
         f"expected labels such as {', '.join(labels[:3]) or 'a finding'}"
       )
-    self._unscored = Scores(
+    self.unscored = Scores(
       labels=labels,
-      image_ids=tuple(image for image, _, _ in ids),
-      study_ids=tuple(study for _, study, _ in ids),
-      patient_ids=tuple(patient for _, _, patient in ids),
+      image_ids=tuple(row.image_id for row in rows),
+      study_ids=tuple(row.study_id for row in rows),
+      patient_ids=tuple(row.patient_id for row in rows),
       truth=np.array(
-        [[row.get(name, blank) for name in labels] for row in stated], np.int8
+        [[row.labels.get(name, blank) for name in labels] for row in rows],
+        np.int8,
       ),
-      scores=np.zeros((len(ids), len(labels)), np.float32),
+      scores=np.zeros((len(rows), len(labels)), np.float32),
+      groups={
+        name: tuple(getattr(row, name) for row in rows) for name in GROUPS
+      },
     )
+
+  def texts(self) -> list[str]:
+    """Returns the sentences that stand for the labels, each once."""
+    return list(dict.fromkeys(text for side in self._sides() for text in side))
 
   def run(self, encoder: Encoder) -> Scores:
+    """Returns the score of every image for every label."""
+    text_embeds = encoder.embed_texts(self.texts()).text_embeds
+    return self.score(self.embed(encoder), text_embeds)
+
+  def embed(self, encoder: Encoder) -> np.ndarray:
+    """Returns the (N, D) float32 embeddings of all images, in order."""
+    return np.concatenate(
+      [
+        encoder.embed_images(images)[0].astype(np.float32)
+        for images in self._batches(encoder.image_size)
+      ]
+    )
+
+  def score(self, image_embeds: np.ndarray, text_embeds: np.ndarray) -> Scores:
     """Returns the score of every image for every label.
 
-    A score is cos(image, positive) - cos(image, negative), where positive is
-    the mean of the unit embeddings of the label's positive sentences, scaled
-    back to unit norm, and negative likewise of its negative ones.
+    The positive class embedding of a label is the mean of the unit embeddings
+    of its positive sentences, scaled back to unit norm, and the negative one
+    likewise; `benchmark.Benchmark` says how an image scores against the two.
+
+    Args:
+      image_embeds: (N, D) unit rows, of `unscored.image_ids`.
+      text_embeds: (M, D) unit rows, of `texts`.
     """
-    positive, negative = self._class_embeds(encoder)
-    axes = (positive - negative).T  # (D, L)
-    scores = [
-      encoder.embed_images(images)[0].astype(np.float32) @ axes
-      for images in self._batches(encoder.image_size)
-    ]
-    return dataclasses.replace(
-      self._unscored, scores=np.concatenate(scores).astype(np.float32)
+    positive, negative = self._classes(text_embeds)
+    image_embeds = image_embeds.astype(np.float32)
+    if self.benchmark.scoring == "positive_only":
+      scores = image_embeds @ positive.T
+    else:
+      scores = image_embeds @ (positive - negative).T
+    if self.benchmark.scoring == "softmax":
+      # Of two numbers, it is the logistic function of their difference.
+      scores = special.expit(scores)
+    return dataclasses.replace(self.unscored, scores=scores.astype(np.float32))
+
+  def sibling(self, split: str) -> "ZeroShot | None":
+    """Returns the same question of another split of the dataset.
+
+    None if the dataset has no such split or none of the labels in it.
+    """
+    splits = loader.read_manifest(self.directory).get("splits", {})
+    if not splits.get(split, {}).get("records"):
+      return None
+    benchmark = dataclasses.replace(
+      self.benchmark, split=split, labels=self.unscored.labels
     )
+    try:
+      return ZeroShot(benchmark, self.directory)
+    except NoLabelsError:
+      return None
 
   def record(self, index: int) -> records.Record:
     """Returns the record of row `index`."""
@@ -179,23 +242,24 @@ class ZeroShot:
   def positives(self) -> dict[str, list[int]]:
     """Returns the rows in which each label is present."""
     return {
-      name: np.flatnonzero(self._unscored.truth[:, i] == 1).tolist()
-      for i, name in enumerate(self._unscored.labels)
+      name: np.flatnonzero(self.unscored.truth[:, i] == 1).tolist()
+      for i, name in enumerate(self.unscored.labels)
     }
 
-  def _class_embeds(self, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (L, D) positive and (L, D) negative class embeddings."""
-    prompts = [self.benchmark.prompts(name) for name in self._unscored.labels]
-    sides = [item.positive for item in prompts]
-    sides += [item.negative for item in prompts]
-    texts = list(dict.fromkeys(text for side in sides for text in side))
-    embeds = dict(
-      zip(texts, encoder.embed_texts(texts).text_embeds, strict=True)
-    )
-    classes = np.stack(
-      [class_embed([embeds[t] for t in side]) for side in sides]
-    )
-    return classes[: len(prompts)], classes[len(prompts) :]
+  def _sides(self) -> list[tuple[str, ...]]:
+    """Returns the labels' L positive sides and then their L negative ones."""
+    prompts = [self.benchmark.prompts(name) for name in self.unscored.labels]
+    return [item.positive for item in prompts] + [
+      item.negative for item in prompts
+    ]
+
+  def _classes(self, text_embeds: np.ndarray) -> np.ndarray:
+    """Returns (2, L, D): positive and negative class embeddings."""
+    embeds = dict(zip(self.texts(), text_embeds, strict=True))
+    classes = [
+      class_embed([embeds[text] for text in side]) for side in self._sides()
+    ]
+    return np.stack(classes).reshape(2, len(self.unscored.labels), -1)
 
   def _batches(self, size: int) -> Iterator[np.ndarray]:
     """Yields all images in order, (B, S, S) uint8; few ones stay decoded."""
@@ -232,66 +296,3 @@ def class_embed(embeds: Sequence[np.ndarray]) -> np.ndarray:
   """Returns the mean of (D,) unit embeddings, scaled back to unit norm."""
   mean = np.mean(np.asarray(embeds, np.float64), axis=0)
   return (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
-
-
-def summarise(
-  scores: Scores, *, num_resamples: int = NUM_RESAMPLES, seed: int = SEED
-) -> dict[str, Any]:
-  """Returns AUROCs with 95 % intervals, as metrics.json holds them.
-
-  Args:
-    scores: of images or studies; patients are what is resampled.
-    num_resamples: 0 for no intervals (low and high are then None).
-    seed: of the resampling.
-
-  Returns:
-    rows, patients: how many.
-    macro_auroc: value, low, high, num_labels (those with both classes).
-    labels: for each label auroc (value, low, high, or None when it lacks a
-      class), positives, negatives and redrawn resamples.
-  """
-  draws = bootstrap.ranking_draws(
-    scores.truth,
-    scores.scores,
-    scores.patient_ids,
-    num_resamples=num_resamples,
-    seed=seed,
-  )
-  labels = {}
-  for i, name in enumerate(scores.labels):
-    truth = scores.truth[:, i]
-    value = statistics.auroc(truth, scores.scores[:, i])
-    low, high = statistics.interval(draws.values["auroc"][:, i])
-    labels[name] = {
-      "auroc": None
-      if value is None
-      else {"value": value, "low": low, "high": high},
-      "positives": int((truth == 1).sum()),
-      "negatives": int((truth == 0).sum()),
-      "redrawn": int(draws.redrawn[i]),
-    }
-  values = [
-    item["auroc"] and item["auroc"]["value"] for item in labels.values()
-  ]
-  value, num_labels = statistics.macro(values)
-  low, high = statistics.interval(macro_draws(draws))
-  return {
-    "rows": len(scores.image_ids),
-    "patients": len(set(scores.patient_ids)),
-    "macro_auroc": {
-      "value": value,
-      "low": low,
-      "high": high,
-      "num_labels": num_labels,
-    },
-    "labels": labels,
-  }
-
-
-def macro_draws(draws: bootstrap.Draws) -> np.ndarray:
-  """Returns the (R,) macro AUROC of each resample over the available labels."""
-  values = draws.values["auroc"]
-  available = ~np.isnan(values).all(axis=0)
-  if not available.any():
-    return np.empty(0)
-  return values[:, available].mean(axis=1)

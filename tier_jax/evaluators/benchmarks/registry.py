@@ -1,8 +1,31 @@
 """Benchmarks by the names that `--benchmark` takes."""
 
-from tier_jax.evaluators.benchmarks import benchmark, chexpert, padchest, table
+from tier_jax.evaluators.benchmarks import (
+  benchmark,
+  chexpert,
+  nih_cxr14,
+  open_i,
+  padchest,
+  rsna,
+  table,
+  vindr_cxr,
+)
 
-_KNOWN = {item.name: item for item in (chexpert.TEST, padchest.TEST)}
+_KNOWN = {
+  item.name: item
+  for item in (
+    chexpert.TEST,
+    chexpert.TEST_14,
+    nih_cxr14.TEST,
+    open_i.TEST,
+    padchest.TEST,
+    padchest.TEST_192,
+    padchest.TEST_RARE,
+    rsna.TEST,
+    vindr_cxr.TEST,
+  )
+}
+NAMES = (*sorted(_KNOWN), "table:NAME")
 
 
 def find(name: str) -> benchmark.Benchmark:
@@ -14,8 +37,7 @@ def find(name: str) -> benchmark.Benchmark:
   if name.startswith("table:"):
     return table.make(name.removeprefix("table:"))
   if name not in _KNOWN:
-    known = ", ".join(sorted(_KNOWN))
     raise ValueError(
-      f"benchmark {name!r} is not known, expected one of {known}, table:NAME"
+      f"benchmark {name!r} is not known, expected one of {', '.join(NAMES)}"
     )
   return _KNOWN[name]

@@ -1,0 +1,114 @@
+"""What an evaluation measures beside classification, over prepared datasets."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from tier_jax.evaluators import (
+  grounding,
+  pairs,
+  probe,
+  regions,
+  retrieval,
+  similarity,
+  zero_shot,
+)
+
+DEFAULT = ("retrieval", "grounding", "similarity")
+NAMES = (*DEFAULT, "probe")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Where the parts find what they need.
+
+  Attributes:
+    data_dir: the data root: every dataset in it with outlines is grounded.
+    pairs: the dataset whose held-out images and reports are matched.
+    temperature: of the penalties in the model's loss.
+    benchmarks: what is probed.
+  """
+
+  data_dir: Path
+  pairs: str
+  temperature: float
+  benchmarks: Sequence[zero_shot.ZeroShot]
+
+
+def evaluate(
+  encoder: zero_shot.Encoder,
+  source: Source,
+  names: Sequence[str],
+  output_dir: Path,
+  *,
+  num_resamples: int,
+  seed: int,
+) -> dict[str, Any]:
+  """Returns the parts by name; None for one that the data do not allow.
+
+  Args:
+    encoder: to score.
+    source: where the data lie.
+    names: some of `NAMES`.
+    output_dir: where grounding_NAME.csv is written.
+    num_resamples, seed: of the bootstrap over patients.
+
+  Raises:
+    ValueError: if a name is none of them, or a dataset is damaged.
+  """
+  unknown = [name for name in names if name not in NAMES]
+  if unknown:
+    raise ValueError(f"part {unknown[0]!r} is none of {', '.join(NAMES)}")
+  settings = {"num_resamples": num_resamples, "seed": seed}
+  directory = source.data_dir / source.pairs
+
+  def of_retrieval() -> Any:
+    split = pairs.held_out(directory)
+    if split is None:
+      return None
+    return retrieval.evaluate(encoder, directory, split, **settings)
+
+  def of_grounding() -> Any:
+    found = {
+      path.parent.name: _ground(encoder, path.parent, output_dir, settings)
+      for path in sorted(source.data_dir.glob("*/manifest.json"))
+    }
+    return {name: item for name, item in found.items() if item} or None
+
+  def of_similarity() -> Any:
+    return similarity.evaluate(
+      encoder, directory, source.temperature, **settings
+    )
+
+  def of_probe() -> Any:
+    found = {
+      item.benchmark.name: probe.evaluate(encoder, item, **settings)
+      for item in source.benchmarks
+    }
+    return {name: item for name, item in found.items() if item} or None
+
+  make: dict[str, Callable[[], Any]] = {
+    "retrieval": of_retrieval,
+    "grounding": of_grounding,
+    "similarity": of_similarity,
+    "probe": of_probe,
+  }
+  made = {}
+  for name in names:
+    logging.info("%s: measuring", name)
+    made[name] = make[name]()
+  return made
+
+
+def _ground(encoder, directory, output_dir, settings) -> dict[str, Any] | None:
+  """Returns the grounding of `test` or, without outlines there, `validate`."""
+  path = output_dir / f"grounding_{directory.name}.csv"
+  for split in ("test", "validate"):
+    if split in regions.splits(directory):
+      found = grounding.evaluate(encoder, directory, split, path, **settings)
+      if found is not None:
+        return {**found, "scores": path.name}
+  return None

@@ -1,0 +1,116 @@
+"""Figures of evaluated runs as plain text."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tier_jax.evaluators import runs as runs_lib
+
+
+def table(
+  runs: Sequence[runs_lib.Run], deltas: Mapping[str, Mapping[str, Any]]
+) -> str:
+  """Returns the figures of one or more runs as plain text."""
+  lines = []
+  names = dict.fromkeys(n for run in runs for n in run.metrics["benchmarks"])
+  for name in names:
+    entries = [run.metrics["benchmarks"].get(name) for run in runs]
+    entry = next(entry for entry in entries if entry)
+    units = "studies" if entry["unit"] == "study" else "images"
+    lines.append(
+      f"{name}: AUROC [95 % interval], split {entry['split']}, "
+      f"{entry['rows']} {units} of {entry['patients']} patients"
+    )
+    heads = [run.name for run in runs]
+    if name in deltas:
+      heads.append(f"{runs[0].name} - {runs[1].name}")
+    pad = " " * 46
+    lines.append(pad + "pos/neg".rjust(11) + _row(heads))
+    missing = []
+    for label, item in entry["labels"].items():
+      counts = f"{item['positives']}/{item['negatives']}"
+      if item["auroc"] is None:
+        missing.append(f"{label} {counts}")
+        continue
+      cells = [
+        interval_text(e and e["labels"].get(label, {}).get("auroc"))
+        for e in entries
+      ]
+      if name in deltas:
+        cells.append(interval_text(deltas[name]["labels"][label], sign=True))
+      lines.append(f"  {label[:44]:44}" + counts.rjust(11) + _row(cells))
+    cells = [interval_text(e and e["macro_auroc"]) for e in entries]
+    if name in deltas:
+      cells.append(interval_text(deltas[name]["macro"], sign=True))
+    macro = f"macro of {entry['macro_auroc']['num_labels']}"
+    lines.append(f"  {macro:44}" + " " * 11 + _row(cells))
+    if missing:
+      lines.append(
+        f"  not available, without both classes ({len(missing)}, positive/"
+        f"negative): {', '.join(missing[:8])}"
+        + (", ..." if len(missing) > 8 else "")
+      )
+    lines.append("")
+  return "\n".join(lines)
+
+
+def summary(runs: Sequence[runs_lib.Run]) -> str:
+  """Returns one line a run as plain text: scores, entropies and speed.
+
+  Entropies (nats) are those of the last validation, the cosine between tokens'
+  rows of similarities that of the last logged training batch, and milliseconds
+  a step the median over what was logged. What a run has not is "-".
+  """
+  names = list(
+    dict.fromkeys(n for run in runs for n in run.metrics["benchmarks"])
+  )
+  heads = ["token entropy", "patch entropy", "row cosine", "ms a step"]
+  rows = [["", *names, *heads]]
+  for run in runs:
+    entries = [run.metrics["benchmarks"].get(name) for name in names]
+    values = [entry and entry["macro_auroc"]["value"] for entry in entries]
+    values += [
+      _last(run.curves, "valid/token_entropy"),
+      _last(run.curves, "valid/patch_entropy"),
+      _last(run.curves, "train/row_cosine"),
+    ]
+    cells = ["-" if value is None else f"{value:.3f}" for value in values]
+    rates = [
+      row["train/pairs_per_second"]
+      for row in run.curves
+      if "train/pairs_per_second" in row
+    ]
+    step = "-"
+    if rates and run.config:
+      step = f"{1e3 * run.config['train']['batch_size'] / np.median(rates):.0f}"
+    rows.append([run.name, *cells, step])
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return "\n".join(
+    "  ".join(
+      cell.ljust(width) if i == 0 else cell.rjust(width)
+      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    )
+    for row in rows
+  )
+
+
+def interval_text(
+  item: Mapping[str, float | None] | None, *, sign: bool = False
+) -> str:
+  """Returns "0.873 [0.831, 0.912]", with + or - when it is a difference."""
+  if not item or item["value"] is None:
+    return "not available"
+  spec = "+.3f" if sign else ".3f"
+  text = format(item["value"], spec)
+  if item["low"] is None or item["high"] is None:
+    return text
+  return f"{text} [{item['low']:{spec}}, {item['high']:{spec}}]"
+
+
+def _row(cells: Sequence[str]) -> str:
+  return "".join(cell.rjust(26) for cell in cells)
+
+
+def _last(curves, name):
+  return next((row[name] for row in reversed(curves) if name in row), None)
