@@ -101,6 +101,7 @@ def test_a_model_that_sees_beats_chance_and_ties_a_perfect_prior(
     assert part["prior"]["macro"][metric]["value"] == 1
   assert part["against_prior"]["pointing_game"]["value"] == 0
   assert part["against_prior"]["miou"]["high"] < 0
+  assert part["token_against_prior_of_phrase"] == part["against_prior"]
   share = part["random"]["macro"]["pointing_game"]["value"]
   assert 0.05 < share < 0.3
 

@@ -50,8 +50,9 @@ def summarise(
     maps: for "phrase" and "token", and beside it prior, prior_of_phrase and
       random: rows, macro (the mean over findings of each metric's mean) and
       findings (rows and the mean of each); None for a map that is not there.
-    against_prior, token_against_prior: macro of the paired differences of the
-      two maps to `prior`; None without one.
+    against_prior, against_prior_of_phrase: macro of the paired differences of
+      the phrase's map to each prior; with "token_" before, of the tokens'. None
+      without a prior.
   """
 
   def figures(values, metrics=METRICS):
@@ -60,15 +61,15 @@ def summarise(
     )
 
   parts = {name: figures(scores.values[name]) for name in MAPS}
-  against = {
-    name: figures(scores.values[name] - scores.values["prior"], SUMMARY)
-    for name in ASKED
-  }
+  against = {}
+  for name, prefix in zip(ASKED, ("", "token_"), strict=True):
+    for prior in ("prior", "prior_of_phrase"):
+      part = figures(scores.values[name] - scores.values[prior], SUMMARY)
+      against[f"{prefix}against_{prior}"] = part and part["macro"]
   return {
     "maps": {name: parts[name] for name in ASKED},
     **{name: parts[name] for name in MAPS[len(ASKED) :]},
-    "against_prior": against["phrase"] and against["phrase"]["macro"],
-    "token_against_prior": against["token"] and against["token"]["macro"],
+    **against,
   }
 
 
