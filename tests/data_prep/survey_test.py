@@ -9,7 +9,11 @@ TEXT = "Edema, XXXXs; XXXX-XXXX xxxx. ___ of __/____: don't, x-ray, EDEMA."
 
 def test_words_and_placeholders_are_those_of_the_corpus(tmp_path):
   record = records.Record(
-    np.zeros((2, 3), np.uint8), "i", "s", "p", impression=TEXT
+    image=np.zeros((2, 3), np.uint8),
+    image_id="i",
+    study_id="s",
+    patient_id="p",
+    impression=TEXT,
   )
   writer = array_record_module.ArrayRecordWriter(str(tmp_path / "a"))
   writer.write(records.encode(record))

@@ -120,7 +120,7 @@ def write_dataset(
     )
     for i in range(count):
       record = records.Record(
-        pictures[i % len(pictures)],
+        image=pictures[i % len(pictures)],
         image_id=f"{i:064x}",
         study_id=f"{i:064x}",
         patient_id=f"{i:064x}",
