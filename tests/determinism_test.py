@@ -18,8 +18,8 @@ from tier_jax import train
 # which the constraints pin: then this golden value may change too, and a run
 # may not be resumed across versions.
 GOLDEN = {
-  "ids": "55cdfc2905a603773a6fd3a367c16c64ebb88dab976fb6be4d42939098df37ec",
-  "images": "7192c2cc64c5e69405bfd01a480785314b17d0b84ba8159fd44ef74bae15b643",
+  "ids": "331e311860f8f54ecddf5177c3776c4c97af10cd7dc128b3a42fb65ffdc07a82",
+  "images": "c4041b618861b78c84a92a0ed0ac5df06e5a9c639b2b5098f0da8c9e5244d8f0",
 }
 
 

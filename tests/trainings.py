@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import numpy as np
 import pytest
@@ -135,7 +134,7 @@ class Batches:
     self._hooks[number] = hook
 
 
-def iterator(config: config_lib.Config) -> grain.DatasetIterator:
+def iterator(config: config_lib.Config) -> loader.TrainIterator:
   """Returns the batches of a training."""
   return loader.train_iterator(
     loader.PairSource(config.data, "train"),

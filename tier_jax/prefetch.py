@@ -4,12 +4,18 @@ import contextlib
 import queue
 import threading
 import time
-from typing import Any
+from typing import Any, Protocol
 
-import grain
 import jax
 
 from tier_jax import sharding
+
+
+class Batches(Protocol):
+  """An endless iterator whose position can be told."""
+
+  def __next__(self) -> Any: ...
+  def get_state(self) -> Any: ...
 
 
 class Prefetcher:
@@ -19,9 +25,7 @@ class Prefetcher:
     waited: seconds that `next` has waited for a batch so far.
   """
 
-  def __init__(
-    self, iterator: grain.DatasetIterator, mesh: jax.sharding.Mesh, ahead: int
-  ):
+  def __init__(self, iterator: Batches, mesh: jax.sharding.Mesh, ahead: int):
     """Starts to read.
 
     Args:

@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -309,7 +310,7 @@ def train_iterator(
   second_view: bool = False,
   process_index: int = 0,
   process_count: int = 1,
-) -> grain.DatasetIterator:
+) -> "TrainIterator":
   """Returns an endless iterator over this process's part of each batch.
 
   Every batch is a dict of `image` (b, S, S) uint8, what `Tokenizer.__call__`
@@ -336,48 +337,131 @@ def train_iterator(
       "pairs would be their own negatives"
     )
 
-  def example(index: int, rng: np.random.Generator) -> dict[str, Any]:
-    index, record = source.read(index)
-    text = _choose_text(record, config, rng)
-    if rng.random() < config.sentence_probability:
-      text = texts.sample_sentences(text, rng)
-    tokens = tokenize([text])
-    result = {
-      "image": transforms.train_image(record.image, image_size, augment, rng),
-      **{name: value[0] for name, value in tokens.items()},
-      **_hashes(record, text),
-      "record": np.int32(index),
-    }
-    if second_view:
-      # Drawn last: the rest is the same without it.
-      result["second_image"] = transforms.train_image(
-        record.image, image_size, augment, rng
-      )
-    return result
+  return TrainIterator(
+    _Batches(
+      source,
+      config,
+      augment,
+      tokenize,
+      image_size=image_size,
+      batch_size=batch_size,
+      seed=seed,
+      second_view=second_view,
+      part=range(
+        process_index * (batch_size // process_count),
+        (process_index + 1) * (batch_size // process_count),
+      ),
+    ),
+    config,
+  )
 
-  dataset = (
-    grain.MapDataset.range(len(source))
-    .seed(seed)
-    .shuffle()
-    .repeat()
-    .random_map(example)
-  )
-  return iter(
-    grain.experimental.ElasticIterator(
-      dataset,
-      batch_size,
-      grain.sharding.ShardOptions(process_index, process_count),
-      read_options=grain.ReadOptions(
-        num_threads=config.num_threads,
-        prefetch_buffer_size=4 * batch_size // process_count,
-      ),
-      multiprocessing_options=(
-        grain.MultiprocessingOptions(config.num_workers)
-        if config.num_workers
-        else None
-      ),
+
+class TrainIterator:
+  """Batches one after another, read ahead by Grain; its position is a number.
+
+  So that a run may be resumed with other threads, workers and processes.
+  """
+
+  def __init__(self, batches: "_Batches", config: DataConfig):
+    """Starts nothing yet: the first batch asked for does."""
+    self._dataset = grain.MapDataset.source(batches)
+    self._config = config
+    self._next = 0
+    self._iterator: grain.DatasetIterator | None = None
+
+  def __iter__(self) -> "TrainIterator":
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._iterator is None:
+      config = self._config
+      dataset = self._dataset[self._next :].to_iter_dataset(
+        grain.ReadOptions(config.num_threads, prefetch_buffer_size=4)
+      )
+      if config.num_workers:
+        options = grain.MultiprocessingOptions(config.num_workers)
+        dataset = dataset.mp_prefetch(options)
+      self._iterator = iter(dataset)
+    batch = next(self._iterator)
+    self._next += 1
+    return batch
+
+  def get_state(self) -> dict[str, int]:
+    """Returns where it stands, as JSON values."""
+    return {"next_batch": self._next}
+
+  def set_state(self, state: Mapping[str, int]) -> None:
+    """Goes on from where `get_state` of an iterator of the same data stood."""
+    self._next = state["next_batch"]
+    self._iterator = None
+
+
+class _Batches:
+  """This process's part of each batch, by the batch's number.
+
+  A whole batch at a time, since per record Grain's own transforms cost as much
+  as a third of decoding the image. Every epoch is a permutation of its own.
+  """
+
+  def __init__(
+    self,
+    source: PairSource,
+    config: DataConfig,
+    augment: transforms.AugmentConfig,
+    tokenize: tokenizer.Tokenizer,
+    *,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    second_view: bool,
+    part: range,
+  ):
+    self._source, self._config, self._tokenize = source, config, tokenize
+    self._augment, self._image_size = augment, image_size
+    self._batch_size, self._seed = batch_size, seed
+    self._second_view, self._part = second_view, part
+    self._orders: dict[int, np.ndarray] = {}
+
+  def __len__(self) -> int:
+    return sys.maxsize  # it does not end
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    places = [index * self._batch_size + i for i in self._part]
+    # Of its place alone: so the draws are the same on any number of processes.
+    rngs = [np.random.default_rng((self._seed, place)) for place in places]
+    read = [self._source.read(self._index(place)) for place in places]
+    chosen = []
+    for (_, record), rng in zip(read, rngs, strict=True):
+      text = _choose_text(record, self._config, rng)
+      if rng.random() < self._config.sentence_probability:
+        text = texts.sample_sentences(text, rng)
+      chosen.append(text)
+    views = ["image"] + ["second_image"] * self._second_view
+    images = {
+      # The second is drawn last: the rest is the same without it.
+      name: np.stack(
+        [self._view(*pair) for pair in zip(read, rngs, strict=True)]
+      )
+      for name in views
+    }
+    return {**images, **_describe(read, chosen, self._tokenize)}
+
+  def _view(self, read, rng: np.random.Generator) -> np.ndarray:
+    _, record = read
+    return transforms.train_image(
+      record.image, self._image_size, self._augment, rng
     )
-  )
+
+  def _index(self, place: int) -> int:
+    epoch, place = divmod(place, len(self._source))
+    order = self._orders.get(epoch)
+    if order is None:
+      rng = np.random.default_rng((self._seed, epoch, len(self._source)))
+      order = rng.permutation(len(self._source))
+      # Threads are at most one epoch apart.
+      recent = {e: o for e, o in self._orders.items() if e >= epoch - 1}
+      self._orders = recent | {epoch: order}
+    return int(order[place])
 
 
 def eval_batches(
@@ -400,16 +484,23 @@ def eval_batches(
   for start in range(0, len(source) - batch_size + 1, batch_size):
     first = start + process_index * part
     read = [source.read(i) for i in range(first, first + part)]
-    batch = [record for _, record in read]
-    chosen = [_choose_text(record, config) for record in batch]
-    images = [transforms.eval_image(r.image, image_size) for r in batch]
-    hashes = [_hashes(*pair) for pair in zip(batch, chosen, strict=True)]
-    yield {
-      "image": np.stack(images),
-      **tokenize(chosen),
-      **{name: np.stack([h[name] for h in hashes]) for name in hashes[0]},
-      "record": np.array([i for i, _ in read], np.int32),
-    }
+    images = [transforms.eval_image(r.image, image_size) for _, r in read]
+    chosen = [_choose_text(record, config) for _, record in read]
+    yield {"image": np.stack(images), **_describe(read, chosen, tokenize)}
+
+
+def _describe(
+  read: Sequence[tuple[int, records.Record]],
+  chosen: Sequence[str],
+  tokenize: tokenizer.Tokenizer,
+) -> dict[str, np.ndarray]:
+  """Returns all of a batch but its images."""
+  return {
+    **tokenize(chosen),
+    "study_hash": np.stack([_hash(record.study_id) for _, record in read]),
+    "text_hash": np.stack([_hash(texts.normalise(text)) for text in chosen]),
+    "record": np.array([i for i, _ in read], np.int32),
+  }
 
 
 def _choose_text(
@@ -419,13 +510,6 @@ def _choose_text(
 ) -> str:
   sections = {"findings": record.findings, "impression": record.impression}
   return texts.choose(sections, config.sections, config.section_choice, rng)
-
-
-def _hashes(record: records.Record, text: str) -> dict[str, np.ndarray]:
-  return {
-    "study_hash": _hash(record.study_id),
-    "text_hash": _hash(texts.normalise(text)),
-  }
 
 
 def _hash(text: str) -> np.ndarray:

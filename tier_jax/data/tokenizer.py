@@ -58,11 +58,8 @@ class Tokenizer:
     self._json = backend.to_str()
     self._backend = backend
     self._backend.enable_truncation(max_length)
-    self._backend.enable_padding(
-      length=max_length,
-      pad_id=pad_id,
-      pad_token="[PAD]",  # noqa: S106
-    )
+    self._backend.no_padding()  # numpy's is faster
+    self._pad_id = pad_id
     self.max_length = max_length
     # Ids may have holes: what counts is the largest.
     self.vocab_size = 1 + max(backend.get_vocab().values())
@@ -118,22 +115,27 @@ class Tokenizer:
     """
     encodings = self._backend.encode_batch([self._mark(t) for t in texts])
     shape = (len(encodings), self.max_length)
-    attention = np.array([e.attention_mask for e in encodings], np.int32)
-    special = np.array([e.special_tokens_mask for e in encodings], bool)
+    ids = np.full(shape, self._pad_id, np.int32)
+    attention = np.zeros(shape, np.int32)
+    content = np.zeros(shape, bool)
+    starts = np.tile(np.arange(self.max_length, dtype=np.int32), (shape[0], 1))
+    for row, encoding in enumerate(encodings):
+      length = len(encoding)
+      ids[row, :length] = encoding.ids
+      attention[row, :length] = 1
+      content[row, :length] = np.equal(encoding.special_tokens_mask, 0)
+      starts[row, :length] = _word_starts(encoding.word_ids)
     return {
-      "input_ids": np.array([e.ids for e in encodings], np.int32).reshape(
-        shape
-      ),
-      "attention_mask": attention.reshape(shape),
-      "token_mask": (attention.astype(bool) & ~special).reshape(shape),
-      "word_starts": np.array(
-        [_word_starts(e.word_ids) for e in encodings], np.int32
-      ).reshape(shape),
+      "input_ids": ids,
+      "attention_mask": attention,
+      "token_mask": content,
+      "word_starts": starts,
     }
 
   def tokens(self, text: str) -> list[str]:
     """Returns the T tokens of a text, [CLS] and padding included."""
-    return self._backend.encode(self._mark(text)).tokens
+    tokens = self._backend.encode(self._mark(text)).tokens
+    return tokens + ["[PAD]"] * (self.max_length - len(tokens))
 
   def _mark(self, text: str) -> str:
     return _PLACEHOLDER.sub(f" {self._placeholder} ", text)
