@@ -4,7 +4,8 @@
     --workdirs=tier=runs/demo/tier,plain=runs/demo/plain
 
 Each work directory holds what launch/eval.py wrote there. Two runs are compared
-patient by patient; no model is needed.
+patient by patient; no model is needed. Runs that differ by their seed alone are
+named GROUP/SEED, as in tier/0=DIR,tier/1=DIR: a group shares one colour.
 """
 
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from absl import app, flags
 
-from tier_jax.evaluators import report, results
+from tier_jax.evaluators import differences, report, tables
+from tier_jax.evaluators import runs as runs_lib
 
 _WORKDIRS = flags.DEFINE_list(
   "workdirs", None, "NAME=DIR of each run, separated by commas.", required=True
@@ -31,17 +33,20 @@ def main(argv: list[str]) -> None:
       if not (name and equals and directory):
         raise ValueError(f"--workdirs has {item!r}, expected NAME=DIR")
       path = Path(directory)
-      runs.append(results.read_run(name, path, path))
+      runs.append(runs_lib.read(name, path, path))
     names = [run.name for run in runs]
     if len(set(names)) != len(names):
       raise ValueError(f"--workdirs names a run twice: {', '.join(names)}")
-    deltas = results.differences(runs)
+    deltas = {
+      "benchmarks": differences.of_runs(runs),
+      "grounding": differences.grounding(runs),
+    }
     report.write(Path(_OUTPUT.value), runs, deltas)
   except ValueError as error:
     sys.exit(f"error: {error}")
   if len(runs) <= 2:  # more would not fit on a line
-    print(results.table(runs, deltas))
-  print(results.summary(runs))
+    print(tables.table(runs, deltas["benchmarks"]))
+  print(tables.summary(runs))
   print(f"report: {_OUTPUT.value}")
 
 

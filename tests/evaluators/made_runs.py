@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from tier_jax.evaluators import results
+from tier_jax.evaluators import runs as runs_lib
 
 LABELS = ("Edema", "Cardiomegaly", "Pleural Effusion", "Mass", "No Finding")
 METRICS = ("pointing_game", "cnr", "miou", "dice")
 
 
 @dataclasses.dataclass(frozen=True)
-class MadeRun(results.Run):
+class MadeRun(runs_lib.Run):
   """A run that keeps its scores at hand instead of in files."""
 
   kept: Any
@@ -131,23 +131,19 @@ def make(name, seed=0, *, skill=1.0, beats_prior=True, directory="nowhere"):
 
 
 def deltas(first, second):
-  """Returns what `results.differences` would, invented."""
+  """Returns differences as `report.write` takes them, invented."""
   rng = np.random.default_rng(5)
   entry = first.metrics["benchmarks"]["chexpert"]
   assert second.metrics["benchmarks"]["chexpert"]["rows"] == entry["rows"]
+  labels = {}
+  for i, (label, item) in enumerate(entry["labels"].items()):
+    tests = {"p": 0.0004 + 0.04 * i, "p_holm": 0.0016 + 0.06 * i}
+    labels[label] = item["auroc"] and {**around(rng, 0.02, 0.02), **tests}
+  macro = {**around(rng, 0.02, 0.01), "p": 0.03}
+  grounding = {"rows": 60, "macro": {n: around(rng, 0.1) for n in METRICS}}
   return {
-    "chexpert": {
-      "macro": around(rng, 0.02, 0.01),
-      "labels": {
-        label: item["auroc"]
-        and {
-          **around(rng, 0.02, 0.02),
-          "p": 0.0004 + 0.04 * i,
-          "p_holm": 0.0016 + 0.06 * i,
-        }
-        for i, (label, item) in enumerate(entry["labels"].items())
-      },
-    }
+    "benchmarks": {"chexpert": {"macro": macro, "labels": labels}},
+    "grounding": {"mimic_cxr": {"phrase": grounding, "token": None}},
   }
 
 
@@ -205,7 +201,10 @@ def _retrieval(rng):
     "studies": 250,
     "image_to_text": direction(0.12),
     "text_to_image": direction(0.1),
-    "chance": {"recall@1": 0.004, "recall@5": 0.02, "recall@10": 0.04},
+    "chance": {
+      way: {"recall@1": 0.004, "recall@5": 0.02, "recall@10": 0.04}
+      for way in ("image_to_text", "text_to_image")
+    },
   }
 
 

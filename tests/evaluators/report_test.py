@@ -6,7 +6,14 @@ import re
 import pytest
 
 from tests.evaluators import datasets, made_runs
-from tier_jax.evaluators import heatmaps, report, results, zero_shot
+from tier_jax.evaluators import (
+  differences,
+  heatmaps,
+  report,
+  results,
+  zero_shot,
+)
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.benchmarks import registry
 
 HOSTILE = '<script>alert("x")</script>'
@@ -55,7 +62,7 @@ def runs(tmp_path_factory):
       '{"step": 0, "train/loss": 4, "train/grad_norm": NaN}\n{"step": 5, "tr'
     )
     (data / "config.json").write_text(json.dumps({"x": HOSTILE}))
-    found.append(results.read_run(name, data, data))
+    found.append(runs_lib.read(name, data, data))
   return found
 
 
@@ -102,7 +109,7 @@ def check(text):
 
 
 def test_page_is_whole_self_contained_and_escaped(runs):
-  text = check(report.render(runs, results.differences(runs)))
+  text = check(report.render(runs, {"benchmarks": differences.of_runs(runs)}))
   assert HOSTILE in text  # as words
 
 
@@ -136,7 +143,7 @@ def test_parts_that_are_missing_or_null_are_not_shown(pair, missing):
 
 
 def test_page_shows_figures_curves_maps_and_what_is_missing(runs):
-  text = report.render(runs, results.differences(runs))
+  text = report.render(runs, {"benchmarks": differences.of_runs(runs)})
   entry = runs[0].metrics["benchmarks"]["table:nih"]
   assert f"{entry['macro_auroc']['value']:.3f}" in text
   assert "Mass (0 / 9)" in text
@@ -162,7 +169,7 @@ def test_page_of_one_run_without_training_files_or_maps(runs, tmp_path):
   for path in runs[0].directory.glob("*.*"):
     if path.name == "metrics.json" or path.suffix == ".csv":
       (tmp_path / path.name).write_bytes(path.read_bytes())
-  run = results.read_run("alone", tmp_path, tmp_path)
+  run = runs_lib.read("alone", tmp_path, tmp_path)
   report.write(tmp_path / "out" / "report.html", [run], {})
   text = check((tmp_path / "out" / "report.html").read_text("utf-8"))
   assert "Training" not in text and "Where the words point" not in text

@@ -181,14 +181,17 @@ def forest(
 
 
 def roc(curves: Sequence[Line], points: Sequence[Point] = ()) -> str:
-  """Returns an SVG of ROC curves in the unit square, and of readers' points."""
+  """Returns an SVG of ROC curves, and of readers' points with a legend.
+
+  The curves have none: it would lie over them.
+  """
   with mpl.rc_context(_STYLE):
     fig = figure.Figure(figsize=(2.1, 2.1), layout="constrained")
     axes = fig.add_subplot(aspect="equal", xlim=(-0.01, 1), ylim=(0, 1.01))
     _diagonal(axes)
     for line in curves:
       x, y = _thin(line.x, line.y)
-      axes.plot(x, y, color=line.colour, label=line.label)
+      axes.plot(x, y, color=line.colour)
     for i, point in enumerate(points):
       axes.plot(
         point.x,
@@ -202,7 +205,14 @@ def roc(curves: Sequence[Line], points: Sequence[Point] = ()) -> str:
         label=point.label or "_",
       )
     _unit_square(axes, "1 - specificity", "sensitivity")
-    axes.legend(loc="lower right", frameon=False, fontsize=7, handlelength=1.2)
+    if points:
+      axes.legend(
+        loc="lower right",
+        fontsize=7,
+        handlelength=0.8,
+        edgecolor="none",
+        borderpad=0.1,
+      )
     return _svg(fig)
 
 

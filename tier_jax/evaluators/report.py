@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tier_jax.evaluators import results
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import (
   classification,
   gallery,
@@ -28,7 +28,7 @@ from tier_jax.evaluators.sections import (
 
 def write(
   path: Path,
-  runs: Sequence[results.Run],
+  runs: Sequence[runs_lib.Run],
   deltas: Mapping[str, Mapping[str, Any]],
 ) -> None:
   """Writes the page; several runs stand side by side.
@@ -40,7 +40,9 @@ def write(
   Args:
     path: of the page.
     runs: at least one.
-    deltas: what `results.differences` gave for them.
+    deltas: of two runs "benchmarks", what `differences.of_runs` gave for
+      them, and "grounding", what `differences.grounding` did; either may be
+      absent.
 
   Raises:
     ValueError: if there is no run.
@@ -52,15 +54,17 @@ def write(
 
 
 def render(
-  runs: Sequence[results.Run], deltas: Mapping[str, Mapping[str, Any]]
+  runs: Sequence[runs_lib.Run],
+  deltas: Mapping[str, Mapping[str, Any]],
 ) -> str:
   """Returns the page that `write` writes."""
   package = resources.files("tier_jax.evaluators")
   page = string.Template((package / "report.html").read_text("utf-8"))
+  benchmark_deltas = deltas.get("benchmarks", {})
   sections = [
-    *classification.summary(runs, deltas),
-    *classification.render(runs, deltas),
-    *grounding.render(runs),
+    *classification.summary(runs, benchmark_deltas),
+    *classification.render(runs, benchmark_deltas),
+    *grounding.render(runs, deltas.get("grounding", {})),
     *similarity.render(runs),
     *retrieval.render(runs),
     *probe.render(runs),
@@ -93,7 +97,7 @@ def render(
   )
 
 
-def _about(run: results.Run, runs: Sequence[results.Run]) -> str:
+def _about(run: runs_lib.Run, runs: Sequence[runs_lib.Run]) -> str:
   """A line of the header: the run's name, step and parameters."""
   words = [f"<b>{palette.name(run, runs)}</b>"]
   facts = run.metrics

@@ -7,7 +7,7 @@ OPEN = "does not beat the location prior: inconclusive"
 
 
 def body(*runs):
-  (section,) = grounding.render(runs)
+  (section,) = grounding.render(runs, {})
   return section.body
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tier_jax.evaluators import figures, results
+from tier_jax.evaluators import figures, tables
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
 
-def render(name: str, runs: Sequence[results.Run]) -> list[str]:
+def render(name: str, runs: Sequence[runs_lib.Run]) -> list[str]:
   """Returns the reliability diagram of a benchmark, or nothing."""
   lines, errors, method = [], {}, ""
   for run in runs:
@@ -37,6 +38,6 @@ def render(name: str, runs: Sequence[results.Run]) -> list[str]:
 def _error(name: str, items: Sequence[Mapping[str, Any]]) -> str:
   """Returns the error of a run with its interval, or those of a group."""
   if len(items) == 1:
-    return markup.text(f"{name} {results.interval_text(items[0])}")
+    return markup.text(f"{name} {tables.interval_text(items[0])}")
   values = [item["value"] for item in items]
   return markup.text(f"{name} {min(values):.3f} to {max(values):.3f}")

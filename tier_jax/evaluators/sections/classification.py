@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tier_jax.evaluators import figures, results
+from tier_jax.evaluators import figures, tables
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import (
   calibration,
   markup,
@@ -18,7 +19,7 @@ Deltas = Mapping[str, Mapping[str, Any]]
 
 
 def summary(
-  runs: Sequence[results.Run], deltas: Deltas
+  runs: Sequence[runs_lib.Run], deltas: Deltas
 ) -> list[markup.Section]:
   """Returns the macro AUROC of each benchmark, large."""
   parts = []
@@ -43,7 +44,9 @@ def summary(
   return [markup.Section("Results", note + markup.grid(css, parts))]
 
 
-def render(runs: Sequence[results.Run], deltas: Deltas) -> list[markup.Section]:
+def render(
+  runs: Sequence[runs_lib.Run], deltas: Deltas
+) -> list[markup.Section]:
   """Returns a section a benchmark."""
   found = []
   for name, first in benchmarks(runs):
@@ -67,7 +70,7 @@ def render(runs: Sequence[results.Run], deltas: Deltas) -> list[markup.Section]:
 
 
 def benchmarks(
-  runs: Sequence[results.Run],
+  runs: Sequence[runs_lib.Run],
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
   """Yields each benchmark of any run with the first run's entry for it."""
   for name in dict.fromkeys(n for r in runs for n in r.metrics["benchmarks"]):
@@ -94,7 +97,7 @@ def _card(name, note, runs, deltas) -> str:
   if delta:
     lines.append(
       "<small>difference "
-      f"{results.interval_text(delta, sign=True)}, the same patients</small>"
+      f"{tables.interval_text(delta, sign=True)}, the same patients</small>"
     )
   return (
     f'<div class="card"><h3>{markup.text(name)}</h3>{note}'

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tier_jax.evaluators import heatmaps, overlays, results
+from tier_jax.evaluators import heatmaps, overlays
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
 _MAX_RUNS = 4  # a picture more a word, a run and an image
 
 
-def render(runs: Sequence[results.Run]) -> list[markup.Section]:
+def render(runs: Sequence[runs_lib.Run]) -> list[markup.Section]:
   """Returns the pictures of the runs that left `heatmaps.npz`.
 
   Of many runs, the first of each group.

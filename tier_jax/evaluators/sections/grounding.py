@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tier_jax.evaluators import figures, results
+from tier_jax.evaluators import figures, tables
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
 _METRICS = {
@@ -37,8 +38,15 @@ _WORDS = {
 }
 
 
-def render(runs: Sequence[results.Run]) -> list[markup.Section]:
-  """Returns a section, with a part a dataset; none without grounding."""
+def render(
+  runs: Sequence[runs_lib.Run], deltas: Mapping[str, Mapping[str, Any]]
+) -> list[markup.Section]:
+  """Returns a section, with a part a dataset; none without grounding.
+
+  Args:
+    runs: at least one.
+    deltas: dataset -> the difference of two runs, or none.
+  """
   parts = [run.metrics.get("grounding") or {} for run in runs]
   body = []
   for name in dict.fromkeys(name for part in parts for name in part):
@@ -48,13 +56,13 @@ def render(runs: Sequence[results.Run]) -> list[markup.Section]:
       if part.get(name)
     ]
     if entries:
-      body.append(_dataset(name, entries, runs))
+      body.append(_dataset(name, entries, runs, deltas.get(name) or {}))
   if not body:
     return []
   return [markup.Section("Grounding", _INTRO + "".join(body))]
 
 
-def _dataset(name, entries, runs) -> str:
+def _dataset(name, entries, runs, delta) -> str:
   first = entries[0][1]
   about = f"Split {markup.text(first['split'])}"
   if first.get("random"):
@@ -78,11 +86,32 @@ def _dataset(name, entries, runs) -> str:
     f"<h3>{markup.text(name)}</h3><p>{about}.</p>{_verdicts(entries, runs)}"
     f"{palette.legend(runs)}{markup.grid('charts', pictures)}"
   )
+  body += _difference(delta, runs)
   if palette.few(runs):
     body += markup.details(
       "Every finding and threshold", _tables(entries, runs)
     )
   return body
+
+
+def _difference(delta, runs) -> str:
+  """A table of how two runs differ, over the same outlined findings."""
+  rows = [
+    markup.row(
+      [
+        f"{kind}, macro",
+        *(
+          markup.interval(part["macro"].get(key), sign=True) for key in _METRICS
+        ),
+      ]
+    )
+    for kind, part in delta.items()
+    if part
+  ]
+  if not rows:
+    return ""
+  names = " - ".join(markup.text(run.name) for run in runs)
+  return markup.table([names, *_METRICS.values()], rows)
 
 
 def _verdicts(entries, runs) -> str:
@@ -131,7 +160,7 @@ def _verdict(against: Mapping[str, Any]) -> _Verdict:
       kind = "beaten"
     elif item["high"] < 0:
       kind = "lost"
-    found[kind][title] = results.interval_text(item, sign=True)
+    found[kind][title] = tables.interval_text(item, sign=True)
   return found
 
 
@@ -188,7 +217,7 @@ def _rows(key, entries, runs) -> list[figures.ForestRow]:
 
 def _maps(
   entries, runs
-) -> Iterator[tuple[str, results.Run | None, Mapping[str, Any]]]:
+) -> Iterator[tuple[str, runs_lib.Run | None, Mapping[str, Any]]]:
   """Yields title, run and figures of each map, the baselines' last."""
   for run, entry in entries:
     for level in ("phrase", "token"):

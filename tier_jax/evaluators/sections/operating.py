@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tier_jax.evaluators import figures, results, statistics
+from tier_jax.evaluators import figures, statistics
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
 _MAX_ROCS = 12  # panels a benchmark, the labels with most positives
@@ -18,7 +19,7 @@ _FIGURES = {
 
 
 def rocs(
-  name: str, first: Mapping[str, Any], runs: Sequence[results.Run]
+  name: str, first: Mapping[str, Any], runs: Sequence[runs_lib.Run]
 ) -> str:
   """Returns ROC curves, a panel a label, with readers as points.
 
@@ -36,7 +37,7 @@ def rocs(
   readers = _readers(name, runs)
   panels = []
   for label in shown[:_MAX_ROCS]:
-    lines = []
+    lines, areas = [], []
     for run, item in zip(runs, scores, strict=True):
       area = _label(run, name, label).get("auroc")
       if item is None or area is None:
@@ -44,11 +45,11 @@ def rocs(
       column = item.labels.index(label)
       x, y = statistics.roc_curve(item.truth[:, column], item.scores[:, column])
       colour = palette.colours(runs)[run.name]
-      lines.append(
-        figures.Line(f"{run.name} {area['value']:.3f}", x, y, colour)
-      )
+      lines.append(figures.Line("", x, y, colour))
+      areas.append(f"{palette.dot(colour)}{area['value']:.3f}")
     uri = figures.roc(lines, _points(label, readers))
-    panels.append(markup.figure(label, uri))
+    note = f"<small>{' '.join(areas)}</small>"
+    panels.append(markup.figure(label, uri, note))
   if not panels:
     return ""
   note = ""
@@ -61,7 +62,7 @@ def rocs(
 
 
 def table(
-  name: str, first: Mapping[str, Any], runs: Sequence[results.Run]
+  name: str, first: Mapping[str, Any], runs: Sequence[runs_lib.Run]
 ) -> str:
   """Returns F1, MCC, sensitivity and specificity, folded away.
 

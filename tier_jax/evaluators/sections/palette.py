@@ -6,34 +6,35 @@ tier/1: they share the group's colour and one entry of the legend.
 
 from collections.abc import Iterable, Sequence
 
-from tier_jax.evaluators import figures, results
+from tier_jax.evaluators import figures
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup
 
 _FEW = 4  # more runs are shown by their macro figures alone
 
 
-def few(runs: Sequence[results.Run]) -> bool:
+def few(runs: Sequence[runs_lib.Run]) -> bool:
   """Returns whether every label of every run can be shown."""
   return len(runs) <= _FEW
 
 
-def group(run: results.Run) -> str:
+def group(run: runs_lib.Run) -> str:
   """Returns what the run's name says before its last stroke."""
   return run.name.rpartition("/")[0] or run.name
 
 
-def colours(runs: Sequence[results.Run]) -> dict[str, str]:
+def colours(runs: Sequence[runs_lib.Run]) -> dict[str, str]:
   """Returns the colour of each run by its name."""
   names = list(dict.fromkeys(map(group, runs)))
   return {run.name: figures.run_colour(names.index(group(run))) for run in runs}
 
 
-def firsts(runs: Iterable[results.Run]) -> list[results.Run]:
+def firsts(runs: Iterable[runs_lib.Run]) -> list[runs_lib.Run]:
   """Returns the first run of each group."""
   return list({group(run): run for run in reversed([*runs])}.values())[::-1]
 
 
-def entry(run: results.Run, runs: Sequence[results.Run]) -> str:
+def entry(run: runs_lib.Run, runs: Sequence[runs_lib.Run]) -> str:
   """Returns the run's words in a chart's legend: those of its group, once."""
   return group(run) if run in firsts(runs) else ""
 
@@ -43,12 +44,12 @@ def dot(colour: str) -> str:
   return f'<span class="dot" style="background:{colour}"></span>'
 
 
-def name(run: results.Run, runs: Sequence[results.Run]) -> str:
+def name(run: runs_lib.Run, runs: Sequence[runs_lib.Run]) -> str:
   """Returns the run's name as HTML, after its disc."""
   return dot(colours(runs)[run.name]) + markup.text(run.name)
 
 
-def legend(runs: Sequence[results.Run]) -> str:
+def legend(runs: Sequence[runs_lib.Run]) -> str:
   """Returns the discs of the groups with their names; "" for one alone."""
   shown = firsts(runs)
   if len(shown) < 2:

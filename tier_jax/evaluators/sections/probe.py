@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from tier_jax.evaluators import results
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
 
-def render(runs: Sequence[results.Run]) -> list[markup.Section]:
+def render(runs: Sequence[runs_lib.Run]) -> list[markup.Section]:
   """Returns a table of macro AUROC by the share of labels used."""
   parts = [run.metrics.get("probe") or {} for run in runs]
   names = dict.fromkeys(name for part in parts for name in part)

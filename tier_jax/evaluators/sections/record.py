@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tier_jax.evaluators import results
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
 # Shown as sections of their own.
@@ -19,7 +19,7 @@ _PARAMS = {
 _FOLDER = re.compile(r"(?:(?<![\w:/.])~?/|\b[A-Za-z]:\\)(?:[^\s/\\=,]+[/\\])+")
 
 
-def render(runs: Sequence[results.Run]) -> list[markup.Section]:
+def render(runs: Sequence[runs_lib.Run]) -> list[markup.Section]:
   """Returns a table of facts a run, and its configuration folded away."""
   rows = []
   for run in runs:
@@ -54,7 +54,7 @@ def render(runs: Sequence[results.Run]) -> list[markup.Section]:
   return [markup.Section("Where the figures come from", table + configs)]
 
 
-def params_words(run: results.Run) -> str:
+def params_words(run: runs_lib.Run) -> str:
   """Returns which parameters were scored, in words; "" when not known."""
   kind = run.metrics.get("params")
   return "" if kind is None else str(_PARAMS.get(kind, kind))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tier_jax.evaluators import results
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
 _DIRECTIONS = {
@@ -12,7 +12,7 @@ _DIRECTIONS = {
 _RECALLS = ("recall@1", "recall@5", "recall@10")
 
 
-def render(runs: Sequence[results.Run]) -> list[markup.Section]:
+def render(runs: Sequence[runs_lib.Run]) -> list[markup.Section]:
   """Returns a table of recall at 1, 5 and 10 beside chance."""
   parts = [(run, run.metrics.get("retrieval")) for run in runs]
   parts = [(run, part) for run, part in parts if part]
@@ -33,19 +33,10 @@ def render(runs: Sequence[results.Run]) -> list[markup.Section]:
           ]
         )
       )
-  chance = first.get("chance")
-  if chance:
-    # Chance has a value a direction, or one for both.
-    for key, title in _DIRECTIONS.items():
-      values = chance.get(key, chance)
-      cells = [_plain(values.get(recall)) for recall in _RECALLS]
-      rank = _plain(values.get("median_rank"), places=1)
-      words = (
-        f"<em>chance, {title}</em>" if key in chance else "<em>chance</em>"
-      )
-      rows.append(markup.row([words, "", *cells, rank]))
-      if key not in chance:
-        break
+  for key, title in _DIRECTIONS.items():
+    chance = first["chance"][key]
+    cells = [markup.number(chance.get(recall)) for recall in _RECALLS]
+    rows.append(markup.row([f"<em>chance, {title}</em>", "", *cells, ""]))
   body = (
     f"<p>{first['images']} images and the reports of {first['studies']} "
     f"studies of split {markup.text(first['split'])}. Recall at k: how often "
@@ -54,8 +45,3 @@ def render(runs: Sequence[results.Run]) -> list[markup.Section]:
   head = ["Query", "Run", *(f"Recall at {r[7:]}" for r in _RECALLS)]
   body += markup.table([*head, "Median rank"], rows)
   return [markup.Section("Retrieval", body)]
-
-
-def _plain(item, places=3) -> str:
-  value = item["value"] if isinstance(item, dict) else item
-  return markup.number(value, places=places)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tier_jax.evaluators import figures, results
+from tier_jax.evaluators import figures
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
 _COLLAPSE = 0.99  # mean cosine of tokens' rows: all look at the same patches
@@ -21,7 +22,7 @@ _ENTROPIES = {  # title and decimals
 _TEMPERATURES = {"": "its own", "_t1": "1", "_t0.07": "0.07"}
 
 
-def render(runs: Sequence[results.Run]) -> list[markup.Section]:
+def render(runs: Sequence[runs_lib.Run]) -> list[markup.Section]:
   """Returns distributions laid over one another, and a table of measures."""
   parts = [(run, run.metrics.get("similarity")) for run in runs]
   parts = [(run, part) for run, part in parts if part]
@@ -64,9 +65,10 @@ def render(runs: Sequence[results.Run]) -> list[markup.Section]:
     "charts",
     [
       markup.figure("Cosine similarities", picture),
-      f"<div>{measures}{_entropies(parts, runs)}</div>",
+      f"<div>{measures}</div>",
     ],
   )
+  body += _entropies(parts, runs)
   return [markup.Section("Token-to-patch similarity", body)]
 
 

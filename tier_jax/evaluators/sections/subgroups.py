@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 
-from tier_jax.evaluators import figures, results
+from tier_jax.evaluators import figures
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
 _KINDS = {"sex": "Sex", "age_band": "Age", "view": "View"}
 
 
-def render(name: str, runs: Sequence[results.Run]) -> list[str]:
+def render(name: str, runs: Sequence[runs_lib.Run]) -> list[str]:
   """Returns the drawing of a benchmark's subgroups, or nothing."""
   parts = [run.metrics["benchmarks"].get(name, {}) for run in runs]
   parts = [part.get("subgroups") or {} for part in parts]

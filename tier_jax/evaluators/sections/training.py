@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tier_jax.evaluators import figures, results
+from tier_jax.evaluators import figures
+from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
 # Shown first and in this order; the others are folded away.
@@ -20,7 +21,7 @@ _TITLES = {
 }
 
 
-def render(runs: Sequence[results.Run]) -> list[markup.Section]:
+def render(runs: Sequence[runs_lib.Run]) -> list[markup.Section]:
   """Returns the training's curves, none without any."""
   panels: dict[str, list[figures.Line]] = {}
   for i, run in enumerate(runs):
