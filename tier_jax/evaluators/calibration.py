@@ -124,7 +124,9 @@ def summarise(
   In a resample the error is larger than on all rows, as chance moves the
   frequencies further from the probabilities. So the draws are reflected at the
   value (the basic bootstrap interval), cut off at 0, and the interval widened
-  where it would not hold the value.
+  where it would not hold the value. The value itself is too high by chance as
+  well, most where rows are few and the calibration good: there even this
+  interval lies above the error that endless rows would show.
 
   Returns:
     ece (value, low, high) and bins, as `expected_error` gives them over all
