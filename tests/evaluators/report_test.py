@@ -124,6 +124,20 @@ def test_page_of_every_part_is_whole_and_escaped(pair):
   assert "/home/" not in text and "secret" not in text
 
 
+@pytest.mark.parametrize("scoring", [None, "softmax"])
+def test_scores_made_elsewhere_are_said_to_be(pair, scoring):
+  kept = ("unit", "split", "rows", "patients", "macro_auroc")
+  entry = pair[0].metrics["benchmarks"]["chexpert"]
+  benchmark = {key: entry[key] for key in (*kept, "data_manifest_sha256")}
+  benchmark |= {"scoring": scoring, "labels": {}}
+  metrics = {"benchmarks": {"chexpert": benchmark}}
+  run = dataclasses.replace(
+    pair[0], name="<theirs>", metrics=metrics, curves=[]
+  )
+  words = "The scores of &lt;theirs&gt; were made elsewhere."
+  assert (words in report.render([run], {})) == (scoring is None)
+
+
 @pytest.mark.parametrize("missing", [True, False])
 def test_parts_that_are_missing_or_null_are_not_shown(pair, missing):
   benchmark = dict(pair[0].metrics["benchmarks"]["chexpert"])
@@ -158,7 +172,7 @@ def test_many_runs_are_shown_by_group_and_without_labels():
   many = [made_runs.make(name, i) for i, name in enumerate(names)]
   page = report.render(many, {})
   text = check(page)
-  assert "Zero-shot chest x-ray evaluation: tier and plain" in text
+  assert "Chest x-ray evaluation: tier and plain" in text
   assert "<h3>ROC curves" not in page and "Subgroups" not in text
   assert all(name in text for name in names)
   # Pictures hold both groups' colours; a page of six stays a light one.

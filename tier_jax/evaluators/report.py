@@ -76,14 +76,8 @@ def render(
   if not palette.few(runs):
     names = list(dict.fromkeys(map(palette.group, runs)))
   return page.substitute(
-    title=markup.text(
-      f"Zero-shot chest x-ray evaluation: {markup.listing(names)}"
-    ),
-    subtitle=(
-      "Images are scored by whether they lie nearer to sentences that state a "
-      "finding than to sentences that deny it; no label was trained on. "
-      "Intervals are 95 %, over patients."
-    ),
+    title=markup.text(f"Chest x-ray evaluation: {markup.listing(names)}"),
+    subtitle=_protocol(runs),
     runs="".join(f"<li>{_about(run, runs)}</li>" for run in runs),
     contents="".join(
       f'<a href="#part{i}">{markup.text(section.title)}</a>'
@@ -95,6 +89,25 @@ def render(
       for i, section in enumerate(sections)
     ),
   )
+
+
+def _protocol(runs: Sequence[runs_lib.Run]) -> str:
+  """Says how the scores came about."""
+  words = (
+    "Zero-shot: images are scored by whether they lie nearer to sentences that "
+    "state a finding than to sentences that deny it. Intervals are 95 %, over "
+    "patients."
+  )
+  # A model whose scores were handed in as a table followed no prompts of ours.
+  tables = [
+    run.name
+    for run in runs
+    if None
+    in [e.get("scoring", "") for e in run.metrics["benchmarks"].values()]
+  ]
+  if tables:
+    words += f" The scores of {markup.listing(tables)} were made elsewhere."
+  return markup.text(words)
 
 
 def _about(run: runs_lib.Run, runs: Sequence[runs_lib.Run]) -> str:

@@ -1,4 +1,6 @@
+import base64
 import copy
+import re
 
 import pytest
 
@@ -44,6 +46,17 @@ def test_table_holds_runs_and_readers(run):
   for label in entry(run)["labels"].values():
     label["operating"] = None
   assert operating.table(NAME, entry(run), [run]) == ""
+
+
+def test_readers_are_named_in_a_panel_only_when_they_are_few(run):
+  def drawn():
+    uris = re.findall('base64,([^"]*)', operating.rocs(NAME, entry(run), [run]))
+    return "".join(base64.b64decode(uri).decode() for uri in uris)
+
+  assert "reader A</text>" in drawn() and "readers</text>" not in drawn()
+  readers = entry(run)["readers"]
+  readers |= {f"reader {letter}": readers["reader A"] for letter in "CD"}
+  assert "reader A</text>" not in drawn() and "readers</text>" in drawn()
 
 
 def test_subgroups_too_small_to_say_are_named(run):

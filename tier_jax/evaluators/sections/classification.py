@@ -203,7 +203,8 @@ def _table(name, first, runs, delta) -> str:
     notes.append("AP is average precision; its chance level is the prevalence.")
   if tested:
     notes.append(
-      "p is DeLong's, for no difference; Holm's correction is over the labels."
+      "p is of no difference: DeLong's, and the macro's from the paired "
+      "bootstrap; Holm's correction is over the labels."
     )
   body += f'<p class="note">{" ".join(notes)}</p>'
   if missing:

@@ -54,7 +54,7 @@ def render(runs: Sequence[runs_lib.Run]) -> list[markup.Section]:
     "0.475 nats.</p>" + _grid(first, panels)
   )
   if others:
-    body += markup.details(f"{len(others)} more curves", _grid(others, panels))
+    body += markup.details(f"More curves: {len(others)}", _grid(others, panels))
   return [markup.Section("Training", body)]
 
 
