@@ -38,20 +38,21 @@ def test_verdict_says_what_the_interval_of_the_difference_says(
   assert (OPEN in text) == (low <= 0 <= high)
 
 
-def test_of_many_runs_those_that_beat_the_prior_are_counted():
-  runs = [
-    against(made_runs.make(f"tier/{i}", i), 0.1 if i < 2 else -0.1, 0.2)
-    for i in range(5)
-  ]
+def test_of_many_runs_each_verdict_is_counted():
+  bounds = [(0.1, 0.2), (0.1, 0.2), (-0.1, 0.2), (-0.1, 0.2), (-0.2, -0.1)]
+  runs = [against(made_runs.make(f"tier/{i}", i), *bounds[i]) for i in range(5)]
   text = body(*runs)
-  assert "of 5 runs: 2 by Pointing game, 2 by CNR, 2 by mIoU and 2 by D" in text
-  assert "the others do not beat it: inconclusive" in text
-  assert text.count('class="verdict') == 1
+  assert "beats the location prior in 2 of 5 runs by Pointing game, 2" in text
+  assert f"{OPEN} in 2 of 5 runs by Pointing game, 2 by CNR" in text
+  assert "is worse than the location prior in 1 of 5 runs by Pointing" in text
+  assert text.count('class="verdict open') == 1
 
 
-def test_of_many_runs_none_that_beats_the_prior_is_said():
-  runs = [against(made_runs.make(f"tier/{i}", i), -0.1, 0.2) for i in range(5)]
-  assert f"{OPEN}, all 5 runs" in body(*runs)
+def test_of_many_runs_that_all_beat_the_prior_no_other_is_said():
+  runs = [against(made_runs.make(f"a/{i}", i), 0.1, 0.2) for i in range(5)]
+  text = body(*runs)
+  assert "in 5 of 5 runs by Pointing game, 5 by CNR, 5 by mIoU and 5 by" in text
+  assert OPEN not in text and 'class="verdict good' in text
 
 
 def test_without_a_prior_there_is_no_verdict():

@@ -174,25 +174,21 @@ def _sentence(verdict: _Verdict) -> str:
 
 
 def _tally(verdicts: Sequence[_Verdict]) -> str:
-  """Counts the runs of a group that beat the prior in each metric."""
-  counts = {
-    title: sum(title in verdict["beaten"] for verdict in verdicts)
-    for title in _METRICS.values()
-    if any(title in v[kind] for v in verdicts for kind in _WORDS)
-  }
-  if not any(counts.values()):
-    return (
-      f"does not beat the location prior: inconclusive, all {len(verdicts)} "
-      "runs"
-    )
-  parts = [f"{count} by {title}" for title, count in counts.items()]
-  words = (
-    f"beats the location prior in these of {len(verdicts)} runs: "
-    f"{markup.listing(parts)}"
-  )
-  if min(counts.values()) < len(verdicts):
-    words += "; the others do not beat it: inconclusive"
-  return words
+  """Counts the runs of a group by what is so in each metric."""
+  parts = []
+  for kind, words in _WORDS.items():
+    counts = {
+      title: sum(title in verdict[kind] for verdict in verdicts)
+      for title in _METRICS.values()
+    }
+    runs = f"of {len(verdicts)} runs "
+    metrics = []
+    for title, count in counts.items():
+      if count:
+        metrics.append(f"{count} {'' if metrics else runs}by {title}")
+    if metrics:
+      parts.append(f"{words} {markup.listing(metrics)}")
+  return "; ".join(parts)
 
 
 def _rows(key, entries, runs) -> list[figures.ForestRow]:
