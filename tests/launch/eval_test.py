@@ -9,9 +9,9 @@ from tests.evaluators import datasets
 
 # The script as it is, but for a model that needs no training. A process of its
 # own, because the scripts of launch/ define flags of the same names.
-DRIVER = """
-import sys, types
-from absl import app
+PRELUDE = """
+import json, sys, types
+from absl import app, flags
 from tests.evaluators import datasets
 from tier_jax import inference
 
@@ -20,25 +20,35 @@ def load(workdir, step, params):
   model.params_kind = params or "ema"
   model.step, model.params_digest = 12, "ab" * 32
   model.config = types.SimpleNamespace(
-    data=types.SimpleNamespace(data_dir=workdir + "/data"))
+    data=types.SimpleNamespace(
+      data_dir=workdir + "/data", datasets=("chexpert",)),
+    loss=types.SimpleNamespace(penalty_temperature=1.0))
   return model
 
 inference.load = load
 from launch import eval
-app.run(eval.main)
 """
+DRIVER = PRELUDE + "app.run(eval.main)"
+# Many command lines that end early, in one process.
+MISTAKES = (
+  PRELUDE
+  + """
+def end(argv):
+  flags.FLAGS.unparse_flags()
+  flags.FLAGS(["eval.py", *argv])
+  try:
+    eval.main(["eval.py"])
+  except SystemExit as exit_:
+    return exit_.code
+
+print(json.dumps([end(argv) for argv in json.loads(sys.argv[1])]))
+"""
+)
 
 
-def _eval(workdir, benchmark):
+def _eval(*arguments, driver=DRIVER):
   return subprocess.run(
-    [
-      sys.executable,
-      "-c",
-      DRIVER,
-      f"--workdir={workdir}",
-      f"--output_dir={workdir / 'out'}",
-      f"--benchmark={benchmark}",
-    ],
+    [sys.executable, "-c", driver, *arguments],
     cwd=Path(__file__).parents[2],
     capture_output=True,
     text=True,
@@ -51,32 +61,32 @@ def _eval(workdir, benchmark):
 def workdir(tmp_path_factory):
   root = tmp_path_factory.mktemp("eval")
   rows = [
-    datasets.record(i, level=9 * i, labels={"Edema": int(i > 4)})
+    datasets.record(
+      i,
+      level=9 * i,
+      labels={"Edema": int(i > 4)},
+      findings="There is edema." if i > 4 else "No edema.",
+      boxes=(("Edema", (0, 0, 16, 40)),) if i > 4 else (),
+    )
     for i in range(10)
   ]
   datasets.write(root / "data" / "chexpert", {"test": rows})
   return root
 
 
-@pytest.mark.parametrize(
-  ("benchmark", "message"),
-  [
-    ("chexpert,chexpret", "expected one of chexpert, padchest, table:NAME"),
-    ("chexpert,padchest", "padchest holds no manifest.json"),
-  ],
-)
-def test_bad_benchmark_stops_before_any_work(workdir, benchmark, message):
-  done = _eval(workdir, benchmark)
-  assert done.returncode == 1
-  assert done.stderr.splitlines()[-1].startswith("error: ")
-  assert message in done.stderr and "Traceback" not in done.stderr
-  assert not (workdir / "out").exists()
+def _flags(workdir, benchmark):
+  return (
+    f"--workdir={workdir}",
+    f"--output_dir={workdir / 'out'}",
+    f"--benchmark={benchmark}",
+  )
 
 
 def test_writes_and_prints_what_it_promises(workdir):
-  done = _eval(workdir, "chexpert")
+  done = _eval(*_flags(workdir, "chexpert"))
   assert done.returncode == 0, done.stderr
   assert {path.name for path in (workdir / "out").iterdir()} == {
+    "grounding_chexpert.csv",
     "heatmaps.npz",
     "metrics.json",
     "report.html",
@@ -89,5 +99,62 @@ def test_writes_and_prints_what_it_promises(workdir):
     edema = metrics["benchmarks"][name]["labels"]["Edema"]
     assert edema["auroc"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert (edema["positives"], edema["negatives"]) == (5, 5)
+  assert metrics["retrieval"]["images"] == 10
+  assert metrics["grounding"]["chexpert"]["split"] == "test"
+  assert metrics["similarity"]["pairs"] == 10
+  assert metrics["probe"] is None
   assert "1.000 [1.000, 1.000]" in done.stdout
   assert done.stdout.rstrip().endswith(str(workdir / "out" / "report.html"))
+
+
+def test_another_model_is_scored_from_a_template_it_filled_in(
+  workdir, tmp_path
+):
+  flags = ["--benchmark=chexpert", f"--data_dir={workdir / 'data'}"]
+  done = _eval(*flags, "--template", f"--output_dir={tmp_path}")
+  assert done.returncode == 0, done.stderr
+  table = tmp_path / "template_chexpert.csv"
+  assert done.stdout.split() == [
+    str(table),
+    str(tmp_path / "texts_chexpert.json"),
+  ]
+  header, *rows = table.read_text().splitlines()
+  # Edema stands in 5 to 9; all labels get the number of the patient.
+  filled = [
+    ",".join([row.split(",")[0], *[row.split(",")[0][5]] * 5]) for row in rows
+  ]
+  table.write_text("\n".join([header, *filled]))
+  out = tmp_path / "theirs"
+  done = _eval(*flags, f"--scores={table}", f"--output_dir={out}")
+  assert done.returncode == 0, done.stderr
+  metrics = json.loads((out / "metrics.json").read_text())
+  edema = metrics["benchmarks"]["chexpert"]["labels"]["Edema"]
+  assert edema["auroc"]["value"] == 1.0
+  assert metrics["predictions_file"] == table.name
+  assert "theirs" in done.stdout
+  assert (out / "report.html").is_file()
+
+
+def test_mistakes_stop_before_any_work(workdir):
+  none = workdir / "none"
+  given = f"--workdir={workdir}", f"--output_dir={none}"
+  chexpert, there = "--benchmark=chexpert", f"--data_dir={workdir / 'data'}"
+  cases = [
+    ([*given, "--benchmark=chexpert,chexpret"], "expected one of chexpert, ch"),
+    ([*given, "--benchmark=chexpert,padchest"], "padchest holds no manifest"),
+    ([*given, "--benchmark="], "--benchmark is empty"),
+    ([*given, chexpert, "--split=validate"], "no records in split 'validate'"),
+    ([*given, chexpert, "--step=first"], "expected a number or best"),
+    ([*given, chexpert, "--readers=a.csv"], "1 files of readers"),
+    ([chexpert], "expected one of --workdir, --scores and --template"),
+    ([chexpert, "--template", "--scores=x.csv"], "expected one of --workdir"),
+    ([chexpert, "--template"], "give --data_dir and --output_dir"),
+    ([chexpert, "--scores=x.csv", there, given[1]], "x.csv does not exist"),
+  ]
+  argvs = json.dumps([argv for argv, _ in cases])
+  done = _eval(argvs, driver=MISTAKES)
+  assert done.returncode == 0, done.stderr
+  ends = json.loads(done.stdout)
+  for end, (_, message) in zip(ends, cases, strict=True):
+    assert end.startswith("error: ") and message in end
+  assert not none.exists()

@@ -18,12 +18,12 @@ import csv
 import dataclasses
 import json
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from tier_jax.evaluators import zero_shot
+from tier_jax.evaluators import digests, zero_shot
 
 MAX_BYTES = 2**33  # of a file, unpacked
 MAX_ROWS = 2**21
@@ -36,13 +36,14 @@ class ScoreTable:
   """A CSV file of scores.
 
   Attributes:
-    name: of the file.
+    name, digest: of the file.
     unit: "image" or "study", what its ids name.
     rows, columns: places of ids and of labels in `values`.
     values: (R, L) float32.
   """
 
   name: str
+  digest: str
   unit: str
   rows: Mapping[str, int]
   columns: Mapping[str, int]
@@ -75,13 +76,14 @@ class Embeddings:
   """An .npz file of embeddings.
 
   Attributes:
-    name: of the file.
+    name, digest: of the file.
     images, texts: places of ids and of sentences in the arrays.
     image_embeds, text_embeds: (N, D) and (M, D) float32 unit rows.
     unit: what its ids name.
   """
 
   name: str
+  digest: str
   images: Mapping[str, int]
   image_embeds: np.ndarray
   texts: Mapping[str, int]
@@ -131,10 +133,25 @@ def read(path: Path) -> Predictions:
 
 
 def check(
-  predictions: Predictions, evaluators: Iterable[zero_shot.ZeroShot]
+  predictions: Predictions, evaluators: Sequence[zero_shot.ZeroShot]
 ) -> None:
-  """Raises ValueError if ids are of none of the evaluators' rows."""
-  known = set().union(*(_ids(predictions, item) for item in evaluators))
+  """Raises ValueError unless they are predictions for the evaluators, whole.
+
+  They may also be for all rows of `validate`, and for no others.
+  """
+  known: set[str] = set()
+  for evaluator in evaluators:
+    benchmark = evaluator.benchmark
+    if predictions.unit == "study" and not benchmark.study_level:
+      raise ValueError(
+        f"{predictions.name} is of studies, but {benchmark.name} of images: "
+        "expected the column image_id"
+      )
+    predictions.run(evaluator)  # for its checks
+    known.update(_ids(predictions, evaluator))
+    sibling = evaluator.sibling("validate")
+    if sibling is not None and covers(predictions, sibling):
+      known.update(_ids(predictions, sibling))
   unknown = len(predictions.ids - known)
   if unknown:
     raise ValueError(
@@ -246,6 +263,7 @@ def _read_table(path: Path) -> ScoreTable:
   _check_counts(path.name, twice, wrong)
   return ScoreTable(
     name=path.name,
+    digest=digests.of_file(path),
     unit=header[0].removesuffix("_id"),
     rows=rows,
     columns={label: i for i, label in enumerate(header[1:])},
@@ -307,6 +325,7 @@ def _read_embeddings(path: Path) -> Embeddings:
   }
   return Embeddings(
     name=path.name,
+    digest=digests.of_file(path),
     images=places["image_ids"],
     image_embeds=arrays["image_embeds"],
     texts=places["texts"],

@@ -8,7 +8,10 @@ from typing import Any
 from absl import logging
 
 from tier_jax.evaluators import (
+  bootstrap,
+  digests,
   grounding,
+  metrics,
   pairs,
   probe,
   regions,
@@ -44,8 +47,8 @@ def evaluate(
   names: Sequence[str],
   output_dir: Path,
   *,
-  num_resamples: int,
-  seed: int,
+  num_resamples: int = bootstrap.NUM_RESAMPLES,
+  seed: int = metrics.SEED,
 ) -> dict[str, Any]:
   """Returns the parts by name; None for one that the data do not allow.
 
@@ -53,7 +56,7 @@ def evaluate(
     encoder: to score.
     source: where the data lie.
     names: some of `NAMES`.
-    output_dir: where grounding_NAME.csv is written.
+    output_dir: where grounding_NAME.csv is written, made when absent.
     num_resamples, seed: of the bootstrap over patients.
 
   Raises:
@@ -62,6 +65,7 @@ def evaluate(
   unknown = [name for name in names if name not in NAMES]
   if unknown:
     raise ValueError(f"part {unknown[0]!r} is none of {', '.join(NAMES)}")
+  output_dir.mkdir(parents=True, exist_ok=True)
   settings = {"num_resamples": num_resamples, "seed": seed}
   directory = source.data_dir / source.pairs
 
@@ -69,7 +73,8 @@ def evaluate(
     split = pairs.held_out(directory)
     if split is None:
       return None
-    return retrieval.evaluate(encoder, directory, split, **settings)
+    found = retrieval.evaluate(encoder, directory, split, **settings)
+    return found and found | _about(directory)
 
   def of_grounding() -> Any:
     found = {
@@ -79,9 +84,10 @@ def evaluate(
     return {name: item for name, item in found.items() if item} or None
 
   def of_similarity() -> Any:
-    return similarity.evaluate(
+    found = similarity.evaluate(
       encoder, directory, source.temperature, **settings
     )
+    return found and found | _about(directory)
 
   def of_probe() -> Any:
     found = {
@@ -110,5 +116,10 @@ def _ground(encoder, directory, output_dir, settings) -> dict[str, Any] | None:
     if split in regions.splits(directory):
       found = grounding.evaluate(encoder, directory, split, path, **settings)
       if found is not None:
-        return {**found, "scores": path.name}
+        return found | _about(directory) | {"scores": path.name}
   return None
+
+
+def _about(directory: Path) -> dict[str, str]:
+  manifest = digests.of_file(directory / "manifest.json")
+  return {"dataset": directory.name, "data_manifest_sha256": manifest}

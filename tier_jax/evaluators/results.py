@@ -66,7 +66,7 @@ def evaluate(
       "params_sha256" is the digest of its weights.
     parts: as `parts.evaluate` returns them; what files they name lie in
       `output_dir`.
-    readers: benchmark's name -> what its readers called, by reader and label.
+    readers: as `reader_files.evaluate` returns them, by the name of an entry.
     num_resamples, seed: of the bootstrap over patients.
 
   Returns:
@@ -89,11 +89,17 @@ def evaluate(
     manifest = digests.of_file(evaluator.directory / "manifest.json")
     data[evaluator.directory.name] = manifest
   parts = parts or {}
-  entries = [*benchmarks.values(), *(parts.get("grounding") or {}).values()]
+  grounded = list((parts.get("grounding") or {}).values())
+  for entry in (*grounded, parts.get("retrieval"), parts.get("similarity")):
+    if entry:
+      data[entry["dataset"]] = entry["data_manifest_sha256"]
+  entries = [*benchmarks.values(), *grounded]
+  outside = isinstance(model, external.Predictions)
   result = {
     **facts,
     "digests": {
       "weights": facts.get("params_sha256"),
+      "predictions": model.digest if outside else None,
       "prompts": prompts.digest(),
       "data": data,
       "code": digests.of_code(),
