@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -21,7 +22,9 @@ def compiled(tmp_path_factory):
     yield
 
 
-def test_a_checkpoint_scores_what_its_training_logged(tmp_path):
+def test_a_checkpoint_scores_what_its_training_logged(tmp_path, monkeypatch):
+  device = jax.devices()[:1]  # eight take longer to compile for
+  monkeypatch.setattr(jax, "devices", lambda: device)
   data_dir = trainings.write_data(tmp_path / "data")
   rng = np.random.default_rng(0)
   rows = [
