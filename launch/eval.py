@@ -201,6 +201,8 @@ def _score(evaluators, model, output_dir, called):
   report.write(page, [run], {})
   if not jax.process_index():
     print(tables.table([run], {}))
+    if measured := tables.parts(run):
+      print(f"{measured}\n")
     print(f"report: {page}")
 
 

@@ -21,26 +21,14 @@ from tier_jax.evaluators import (
   external,
   metrics,
   prompts,
-  runs,
   score_files,
   subgroups,
-  tables,
   thresholds,
   zero_shot,
 )
-from tier_jax.evaluators import differences as differences_lib
-
-# Until the report takes them from where they are.
-Run, read_run = runs.Run, runs.read
-differences = differences_lib.of_runs
-interval_text, summary, table = (
-  tables.interval_text,
-  tables.summary,
-  tables.table,
-)
+from tier_jax.evaluators import parts as parts_lib
 
 _METRICS = "metrics.json"
-_PARTS = ("retrieval", "grounding", "similarity", "probe")
 
 _Run = Callable[[zero_shot.ZeroShot], zero_shot.Scores]
 
@@ -114,7 +102,7 @@ def evaluate(
       "interval": "95 % percentile",
     },
     "benchmarks": benchmarks,
-    **{name: parts.get(name) for name in _PARTS},
+    **{name: parts.get(name) for name in parts_lib.NAMES},
   }
   text = json.dumps(result, indent=2, allow_nan=False) + "\n"
   # Renamed into place, after all that it speaks of.

@@ -55,6 +55,50 @@ def table(
   return "\n".join(lines)
 
 
+def parts(run: runs_lib.Run) -> str:
+  """Returns what a run measured beside classification as plain text.
+
+  Of grounding, what a phrase's map scores beside the location prior and chance.
+  """
+  lines = []
+  retrieval = run.metrics.get("retrieval")
+  if retrieval:
+    lines.append(
+      f"retrieval: {retrieval['images']} images of {retrieval['studies']} "
+      f"studies, split {retrieval['split']}"
+    )
+    for way in ("image_to_text", "text_to_image", "chance"):
+      cells = [
+        f"{name} {_figure(item)}"
+        for name, item in retrieval[way].items()
+        if name.startswith("recall")
+      ]
+      lines.append(f"  {way.replace('_', ' '):16}" + "   ".join(cells))
+  for name, entry in (run.metrics.get("grounding") or {}).items():
+    maps = {
+      "phrase": entry["maps"]["phrase"],
+      "prior": entry["prior"],
+      "random": entry["random"],
+    }
+    lines.append(f"grounding: {name}, split {entry['split']}")
+    for title, item in maps.items():
+      if item:
+        cells = [
+          f"{metric} {_figure(item['macro'][metric])}"
+          for metric in ("pointing_game", "cnr", "miou", "dice")
+        ]
+        lines.append(f"  {title:16}" + "   ".join(cells))
+  similarity = run.metrics.get("similarity")
+  if similarity:
+    cells = [
+      f"{name.replace('_', ' ')} {_figure(similarity[name])}"
+      for name in ("near_zero", "token_entropy", "patch_entropy", "row_cosine")
+    ]
+    lines.append(f"similarities: {similarity['pairs']} pairs")
+    lines.append("  " + "   ".join(cells))
+  return "\n".join(lines)
+
+
 def summary(runs: Sequence[runs_lib.Run]) -> str:
   """Returns one line a run as plain text: scores, entropies and speed.
 
@@ -106,6 +150,12 @@ def interval_text(
   if item["low"] is None or item["high"] is None:
     return text
   return f"{text} [{item['low']:{spec}}, {item['high']:{spec}}]"
+
+
+def _figure(item: Mapping[str, float | None] | float | None) -> str:
+  if isinstance(item, Mapping) or item is None:
+    return interval_text(item)
+  return f"{item:.3f}"  # a chance level has no interval
 
 
 def _row(cells: Sequence[str]) -> str:
