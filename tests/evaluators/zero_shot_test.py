@@ -177,3 +177,108 @@ def test_registry_names_what_it_knows():
   for name in ("table:", "table:../x", "table:a/b", "table:."):
     with pytest.raises(ValueError, match="expected table:NAME"):
       registry.find(name)
+
+
+def test_scorings_differ_in_their_numbers_as_they_say(tmp_path):
+  directory = _chexpert(tmp_path, _rows())
+  encoder = datasets.Encoder()
+  scores = {
+    scoring: zero_shot.ZeroShot(
+      dataclasses.replace(chexpert.TEST, scoring=scoring), directory
+    ).run(encoder)
+    for scoring in benchmark.SCORINGS
+  }
+  difference = scores["difference"].scores.astype(np.float64)
+  softmax = scores["softmax"].scores
+  np.testing.assert_allclose(softmax, 1 / (1 + np.exp(-difference)), rtol=1e-6)
+  cosines = scores["positive_only"].scores
+  evaluator = zero_shot.ZeroShot(chexpert.TEST, directory)
+  side = prompts.for_label("Edema").positive
+  positive = zero_shot.class_embed(encoder.embed_texts(side).text_embeds)
+  np.testing.assert_allclose(
+    cosines[:, chexpert.TEST.labels.index("Edema")],
+    evaluator.embed(encoder) @ positive,
+    rtol=1e-6,
+  )
+  with pytest.raises(ValueError, match="'best' is not one of difference, sof"):
+    dataclasses.replace(chexpert.TEST, scoring="best")
+
+
+def test_no_finding_is_scored_and_counts_in_no_macro(tmp_path):
+  rows = [
+    datasets.record(
+      i, level=9 * i, labels={"Edema": int(i > 4), "No Finding": int(i > 2)}
+    )
+    for i in range(10)
+  ]
+  directory = _chexpert(tmp_path, rows)
+  item = chexpert.TEST_14
+  scores = zero_shot.ZeroShot(item, directory).run(datasets.Encoder())
+  summary = metrics_lib.summarise(scores, apart=item.apart, num_resamples=20)
+  assert summary["labels"]["No Finding"]["auroc"] is not None
+  assert not summary["labels"]["No Finding"]["in_macro"]
+  assert summary["macro_auroc"]["num_labels"] == 1
+  edema = summary["labels"]["Edema"]
+  for figure in metrics_lib.RANKINGS:
+    macro = dict(summary[f"macro_{figure}"])
+    assert macro.pop("num_labels") == 1
+    assert macro == edema[figure]
+
+
+def test_groups_of_a_study_are_its_own(tmp_path):
+  rows = [
+    dataclasses.replace(
+      datasets.record(i // 2, image=i % 2, labels={"Edema": 1}),
+      sex="FM"[i // 2],
+      age_band="60-69",
+      view=("frontal", "lateral")[i % 2],
+    )
+    for i in range(4)
+  ]
+  scores = zero_shot.ZeroShot(chexpert.TEST, _chexpert(tmp_path, rows)).unscored
+  assert scores.groups == {
+    "sex": ("F", "F", "M", "M"),
+    "age_band": ("60-69",) * 4,
+    "view": ("frontal", "lateral") * 2,
+  }
+  assert scores.by_study().groups == {
+    "sex": ("F", "M"),
+    "age_band": ("60-69",) * 2,
+  }
+
+
+def test_labels_are_read_without_a_pixel(tmp_path, monkeypatch):
+  directory = _chexpert(tmp_path, _rows())
+  monkeypatch.delattr(zero_shot.records, "decode")
+  assert len(zero_shot.ZeroShot(chexpert.TEST, directory).unscored.truth) == 20
+
+
+def test_a_sibling_asks_the_same_of_another_split(tmp_path):
+  edema = [datasets.record(i, labels={"Edema": i % 2}) for i in range(4)]
+  other = [datasets.record(9, labels={"Hernia": 1})]
+  directory = datasets.write(
+    tmp_path / "table", {"test": edema, "train": edema, "validate": other}
+  )
+  evaluator = zero_shot.ZeroShot(registry.find("table:table"), directory)
+  sibling = evaluator.sibling("train")
+  assert sibling is not None
+  assert sibling.benchmark.split == "train"
+  assert sibling.unscored.labels == ("Edema",)
+  assert evaluator.sibling("validate") is None
+
+
+@pytest.mark.parametrize("name", registry.NAMES[:-1])
+def test_each_benchmark_is_whole(name):
+  item = registry.find(name)
+  assert item.name == name
+  assert item.labels is not None
+  assert len(set(item.labels)) == len(item.labels)
+  assert set(item.apart) < set(item.labels)
+
+
+def test_padchest_s_lists_lie_within_each_other():
+  every = set(padchest.TEST_192.labels or ())
+  assert len(every) == 192
+  assert set(padchest.TEST.labels or ()) < every
+  assert set(padchest.TEST_RARE.labels or ()) < every
+  assert len(padchest.TEST_RARE.labels or ()) == 20
