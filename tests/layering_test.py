@@ -19,6 +19,7 @@ RULES = {
     "tier_jax.data",
     "tier_jax.models",
   ),
+  "tier_jax/study": ("tier_jax.study", "tier_jax.evaluators"),
   "tier_jax/distributed.py": (),
   "tier_jax/durations.py": ("tier_jax.config",),  # the type alone
   "tier_jax/overrides.py": (),
