@@ -64,6 +64,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "num_threads": 16,
     "num_workers": 0,
     "max_corrupt": 0,
+    "feature_cache": "",
   }
   config.augment = {
     "min_area": 0.6,

@@ -50,6 +50,13 @@ RULES = {
     "tier_jax.train_state",
     "tier_jax.train_step",
   ),
+  "tier_jax/features.py": (
+    "tier_jax.config",
+    "tier_jax.data",
+    "tier_jax.models",
+    "tier_jax.program",
+    "tier_jax.train_state",
+  ),
   "tier_jax/hlo.py": (),
   "tier_jax/flops.py": (),
   "tier_jax/compilation.py": (
@@ -87,7 +94,14 @@ RULES = {
 FOREIGN = {
   "data_prep": ("jax", "flax", "grain", "optax"),
   "tier_jax/data": ("jax", "flax"),
+  "tier_jax/evaluators/bootstrap.py": ("jax",),
+  "tier_jax/evaluators/calibration.py": ("jax",),
+  "tier_jax/evaluators/comparisons.py": ("jax",),
+  "tier_jax/evaluators/grounding_metrics.py": ("jax",),
+  "tier_jax/evaluators/grounding_scores.py": ("jax",),
+  "tier_jax/evaluators/readers.py": ("jax",),
   "tier_jax/evaluators/statistics.py": ("jax",),
+  "tier_jax/evaluators/thresholds.py": ("jax",),
 }
 FILES = sorted(
   path.relative_to(ROOT)

@@ -112,6 +112,37 @@ class Config:
         f"model.image.tower {self.model.image.tower!r}: its batch norms need "
         "the whole batch at once"
       )
+    if self.data.feature_cache:
+      self._check_feature_cache()
+
+  def _check_feature_cache(self):
+    tower, pooling = (
+      self.model.image.tower,
+      getattr(self.model.image, "pooling", None),
+    )
+    for field, value, fits, expected in (
+      ("model.image.tower", tower, tower == "vit", "'vit'"),
+      ("model.image.pooling", pooling, pooling == "mean", "'mean'"),
+      ("init.image", self.init.image, bool(self.init.image), "weights"),
+      (
+        "optim.frozen",
+        self.optim.frozen,
+        "image_tower/.*" in self.optim.frozen,
+        "'image_tower/.*' among them",
+      ),
+      (
+        "loss.image_image_weight",
+        self.loss.image_image_weight,
+        not self.loss.image_image_weight,
+        "0",
+      ),
+    ):
+      if not fits:
+        raise ValueError(
+          f"{field} is {value!r}, expected {expected} with "
+          f"data.feature_cache {self.data.feature_cache!r}, which keeps the "
+          "patches of a tower that does not train"
+        )
 
 
 def build(values: Mapping[str, Any]) -> Config:

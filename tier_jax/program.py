@@ -129,6 +129,10 @@ def batch_shapes(
   size, length = config.train.batch_size, config.data.max_length
   side = config.model.image.image_size
   image = jax.ShapeDtypeStruct((size, side, side), np.uint8)
+  if config.data.feature_cache:
+    rows, columns = config.model.image.grid
+    shape = size, rows * columns, config.model.image.width
+    image = jax.ShapeDtypeStruct(shape, np.float16)
   tokens = jax.ShapeDtypeStruct((size, length), np.int32)
   hashes = jax.ShapeDtypeStruct((size, 2), np.uint32)
   shapes = {

@@ -20,6 +20,7 @@ from tier_jax import (
   durations,
   experiment,
   faults,
+  features,
   metric_writer,
   optim,
   preemption,
@@ -97,18 +98,7 @@ class _Training:
     self.validation = validation.Validation(
       config, self.program.model, tokenize, self.mesh, self._before_batch
     )
-    self.iterator = loader.train_iterator(
-      self.source,
-      config.data,
-      config.augment,
-      tokenize,
-      image_size=config.model.image.image_size,
-      batch_size=config.train.batch_size,
-      seed=config.seed,
-      second_view=config.loss.image_image_weight > 0,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-    )
+    self.tokenize = tokenize
     self.seed_key = jax.random.key(config.seed)
     self.meta = {
       "config": config_lib.to_dict(config),
@@ -128,6 +118,10 @@ class _Training:
       self.stack = stack
       self.notice = self._closing(preemption.Notice())
       self.checkpointer = checkpointing.Checkpointer(self.workdir)
+      cached = None
+      if self.config.data.feature_cache:
+        cached = features.read(self.program, self.source)
+      self.iterator = self._iterate(cached)
       self._start()
       self._compile()
       train = self.config.train
@@ -203,6 +197,22 @@ class _Training:
       self.mesh.size,
     )
 
+  def _iterate(self, cached) -> loader.TrainIterator:
+    config = self.config
+    return loader.train_iterator(
+      self.source,
+      config.data,
+      config.augment,
+      self.tokenize,
+      image_size=config.model.image.image_size,
+      batch_size=config.train.batch_size,
+      seed=config.seed,
+      second_view=config.loss.image_image_weight > 0,
+      features=cached,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+
   def _check_dry(self):
     if (self.workdir / "checkpoints").is_dir():
       reader = checkpointing.Checkpointer(self.workdir, read_only=True)
@@ -212,7 +222,7 @@ class _Training:
         logging.info("%s would resume at step %d", self.workdir, step)
     abstract = self.program.state
     pretrained.load(self.config.init, abstract.params, abstract.batch_stats)
-    next(self.iterator)  # records that do not read are found here
+    next(self._iterate(None))  # records that do not read are found here
     where = self.workdir.absolute()
     while not where.exists():
       where = where.parent

@@ -8,7 +8,7 @@ import itertools
 import json
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,9 @@ class DataConfig:
     max_corrupt: records, in all of a split, that may be corrupt: the next sound
       one takes the place of each, and each is listed once. Every process counts
       for itself those that it meets.
+    feature_cache: directory that keeps the patches of a frozen image tower for
+      all training records, see `features.read`; they are not augmented then.
+      "" for none.
   """
 
   data_dir: str = ""
@@ -63,6 +66,7 @@ class DataConfig:
   num_threads: int = 16
   num_workers: int = 0
   max_corrupt: int = 0
+  feature_cache: str = ""
 
   def __post_init__(self):
     object.__setattr__(self, "datasets", tuple(self.datasets))
@@ -222,8 +226,15 @@ class PairSource:
     which, place = self._find(index)
     return self._sources[which][place]
 
-  def read(self, index: int) -> tuple[int, records.Record]:
+  def read(
+    self, index: int, decode: Callable[[bytes], Any] = records.decode
+  ) -> tuple[int, Any]:
     """Returns a record with its index, or the next sound one with its own.
+
+    Args:
+      index: below the length.
+      decode: `records.decode` for a Record; `records.read_facts` for its Facts,
+        whatever its image.
 
     Raises:
       FileNotFoundError: if a shard is gone.
@@ -232,7 +243,7 @@ class PairSource:
     for i in itertools.chain(range(index, len(self)), range(index)):
       if i not in self._corrupt:
         try:
-          return i, records.decode(self[i])
+          return i, decode(self[i])
         except _CORRUPT as error:
           self._add_corrupt({i}, error)
     raise ValueError(f"all {len(self)} records are corrupt")
@@ -308,6 +319,7 @@ def train_iterator(
   batch_size: int,
   seed: int,
   second_view: bool = False,
+  features: np.ndarray | None = None,
   process_index: int = 0,
   process_count: int = 1,
 ) -> "TrainIterator":
@@ -318,7 +330,9 @@ def train_iterator(
   int32, where b is batch_size / process_count. Equal hashes mean the same
   study, or texts that are equal once normalised; `record` is the index of what
   was read in `source`, see `PairSource.locate`. With `second_view` it also has
-  `second_image`, an augmentation of the same image by other draws. The order
+  `second_image`, an augmentation of the same image by other draws. With
+  `features`, an array by the index of the record, `image` is what stands there
+  for it, as it is. The order
   and each augmentation are fixed by the seed alone; `get_state` and
   `set_state` resume exactly, on any number of processes.
 
@@ -347,6 +361,7 @@ def train_iterator(
       batch_size=batch_size,
       seed=seed,
       second_view=second_view,
+      features=features,
       part=range(
         process_index * (batch_size // process_count),
         (process_index + 1) * (batch_size // process_count),
@@ -414,12 +429,14 @@ class _Batches:
     batch_size: int,
     seed: int,
     second_view: bool,
+    features: np.ndarray | None,
     part: range,
   ):
     self._source, self._config, self._tokenize = source, config, tokenize
     self._augment, self._image_size = augment, image_size
     self._batch_size, self._seed = batch_size, seed
     self._second_view, self._part = second_view, part
+    self._features = features
     self._orders: dict[int, np.ndarray] = {}
 
   def __len__(self) -> int:
@@ -429,21 +446,24 @@ class _Batches:
     places = [index * self._batch_size + i for i in self._part]
     # Of its place alone: so the draws are the same on any number of processes.
     rngs = [np.random.default_rng((self._seed, place)) for place in places]
-    read = [self._source.read(self._index(place)) for place in places]
+    decode = records.decode if self._features is None else records.read_facts
+    read = [self._source.read(self._index(place), decode) for place in places]
     chosen = []
     for (_, record), rng in zip(read, rngs, strict=True):
       text = _choose_text(record, self._config, rng)
       if rng.random() < self._config.sentence_probability:
         text = texts.sample_sentences(text, rng)
       chosen.append(text)
-    views = ["image"] + ["second_image"] * self._second_view
-    images = {
-      # The second is drawn last: the rest is the same without it.
-      name: np.stack(
-        [self._view(*pair) for pair in zip(read, rngs, strict=True)]
-      )
-      for name in views
-    }
+    if self._features is not None:
+      images = {"image": self._features[[i for i, _ in read]]}
+    else:
+      images = {
+        # The second is drawn last: the rest is the same without it.
+        name: np.stack(
+          [self._view(*pair) for pair in zip(read, rngs, strict=True)]
+        )
+        for name in ["image"] + ["second_image"] * self._second_view
+      }
     return {**images, **_describe(read, chosen, self._tokenize)}
 
   def _view(self, read, rng: np.random.Generator) -> np.ndarray:
@@ -490,7 +510,7 @@ def eval_batches(
 
 
 def _describe(
-  read: Sequence[tuple[int, records.Record]],
+  read: Sequence[tuple[int, records.Facts]],
   chosen: Sequence[str],
   tokenize: tokenizer.Tokenizer,
 ) -> dict[str, np.ndarray]:
@@ -504,7 +524,7 @@ def _describe(
 
 
 def _choose_text(
-  record: records.Record,
+  record: records.Facts,
   config: DataConfig,
   rng: np.random.Generator | None = None,
 ) -> str:

@@ -111,7 +111,7 @@ class DualEncoder(nn.Module):
     """Returns the embeddings of B pairs.
 
     Args:
-      image: (B, H, W) uint8.
+      image: (B, H, W) uint8, or what `encode_image` takes for it.
       input_ids, attention_mask, word_starts: (B, T) int32, as
         `Tokenizer.__call__` gives them.
       second_image: (B, H, W) uint8, another view of each image.
@@ -151,8 +151,16 @@ class DualEncoder(nn.Module):
 
     The image's vector is the tower's own, projected by the same head, or the
     mean of the projected patches, taken before they are normalised.
+
+    Args:
+      image: (B, H, W) uint8; or (B, P, W) float16, what the image tower gave
+        for its patches before.
+      deterministic: see `__call__`.
     """
-    features = self.image_tower(image, deterministic=deterministic)
+    if image.dtype == jnp.float16:
+      features = layers.ImageFeatures(image.astype(self.config.image.dtype))
+    else:
+      features = self.image_tower(image, deterministic=deterministic)
     patches = self.image_head(features.patches, deterministic=deterministic)
     patches = patches.astype(jnp.float32)
     if features.pooled is None:

@@ -1,0 +1,104 @@
+"""Patches of a frozen image tower, computed once and kept on disk.
+
+What stands on a tower that does not train, heads and texts, then trains in
+milliseconds a step on a CPU, and many runs share one pass over the images.
+Records are seen as evaluation sees them, without augmentation.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+from absl import logging
+
+from tier_jax import config as config_lib
+from tier_jax import program as program_lib
+from tier_jax.data import loader, transforms
+from tier_jax.models import pretrained, vit
+from tier_jax.train_state import params_digest
+
+_BATCH = 32  # images a pass
+
+
+def read(program: program_lib.Program, source: loader.PairSource) -> np.ndarray:
+  """Returns the tower's patches of all records, computed if need be.
+
+  They are kept in `data.feature_cache`, in a file named by the digest of all
+  that they depend on: another tower or other records find another file.
+
+  Args:
+    program: of a config with `data.feature_cache`.
+    source: the records, all of which are read the first time.
+
+  Returns:
+    (N, P, W) float16, in the order of `source`, mapped from the file.
+
+  Raises:
+    ValueError: if the weights do not fit, a patch exceeds float16, or a record
+      is corrupt.
+  """
+  config = program.config
+  params, _ = pretrained.load(
+    config.init, program.state.params, program.state.batch_stats
+  )
+  tower = params["image_tower"]
+  path = (
+    Path(config.data.feature_cache) / f"{_digest(config, tower, source)}.npy"
+  )
+  if not path.is_file():
+    _write(path, config, tower, source)
+  return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _digest(config: config_lib.Config, tower: Any, source) -> str:
+  facts = {
+    "tower": asdict(config.model.image),
+    "weights": params_digest(tower),
+    "data": source.digest,
+    "max_corrupt": config.data.max_corrupt,  # others stand in for them
+  }
+  text = json.dumps(facts, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write(path: Path, config: config_lib.Config, tower: Any, source) -> None:
+  image: Any = config.model.image  # a ViT's, as the config was checked
+  network = vit.ViT(image)
+
+  @jax.jit
+  def encode(images):
+    features: Any = network.apply({"params": tower}, images)
+    return features.patches.astype(jnp.float16)
+
+  def view(index: int) -> np.ndarray:
+    _, record = source.read(index)
+    return transforms.eval_image(record.image, image.image_size)
+
+  path.parent.mkdir(parents=True, exist_ok=True)
+  part = path.with_suffix(f".{config.seed}.part")  # runs of several seeds
+  shape = (len(source), image.grid[0] * image.grid[1], image.width)
+  logging.info("%s: patches of %d records, %s", path.name, shape[0], shape[1:])
+  kept = np.lib.format.open_memmap(part, "w+", np.float16, shape)
+  starts = range(0, shape[0], _BATCH)
+  with concurrent.futures.ThreadPoolExecutor(config.data.num_threads) as pool:
+    for start in tqdm.tqdm(starts, "image tower", disable=None, leave=False):
+      indices = range(start, min(start + _BATCH, shape[0]))
+      images = np.stack(list(pool.map(view, indices)))
+      missing = _BATCH - len(images)
+      images = np.concatenate([images, images[:1].repeat(missing, 0)])
+      patches = np.asarray(encode(images))[: len(indices)]
+      if not np.isfinite(patches).all():
+        raise ValueError(
+          f"init.image {config.init.image!r} gives patches beyond float16 for "
+          "some record, expected them below 65,504"
+        )
+      kept[start : start + len(indices)] = patches
+  kept.flush()
+  part.replace(path)  # whole, or not there
