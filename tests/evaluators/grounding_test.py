@@ -11,6 +11,7 @@ from tier_jax.evaluators import (
   grounding_metrics,
   grounding_scores,
   location_prior,
+  prompts,
 )
 
 LEFT, RIGHT = (2.0, 10.0, 10.0, 20.0), (22.0, 10.0, 30.0, 20.0)
@@ -35,6 +36,17 @@ class Seeing:
     tokens = np.stack([-across, across], axis=1)
     mask = np.tile([False, True], (len(texts), 1))
     return datasets.Texts(across, tokens, mask, [["[CLS]", "x"]] * len(texts))
+
+
+class Denying(Seeing):
+  """Sentences that deny a finding are as near to dark patches."""
+
+  def embed_texts(self, texts):
+    found = super().embed_texts(texts)
+    denials = {t for n in PLACES for t in prompts.for_label(n).negative}
+    denies = np.array([text in denials for text in texts])
+    vectors = np.where(denies[:, None], [[0, 1]], found.text_embeds)
+    return dataclasses.replace(found, text_embeds=vectors.astype(np.float32))
 
 
 class Blind(Seeing):
@@ -104,6 +116,23 @@ def test_a_model_that_sees_beats_chance_and_ties_a_perfect_prior(
   assert part["token_against_prior_of_phrase"] == part["against_prior"]
   share = part["random"]["macro"]["pointing_game"]["value"]
   assert 0.05 < share < 0.3
+
+
+def test_what_the_denial_shares_with_the_phrase_does_not_count(
+  directory, tmp_path
+):
+  blind, seeing, denying = (
+    _evaluate(model, directory, tmp_path)["maps"]
+    for model in (Blind(), Seeing(), Denying())
+  )
+
+  def pointing(maps, name):
+    return maps[name]["macro"]["pointing_game"]
+
+  # The same vector for both says nothing; only their difference points.
+  assert pointing(seeing, "contrast") == pointing(blind, "phrase")
+  assert pointing(denying, "contrast") == pointing(denying, "phrase")
+  assert pointing(denying, "contrast")["value"] == 1
 
 
 def test_a_blind_model_scores_chance(directory, tmp_path):

@@ -231,12 +231,17 @@ def _grounding(rng, beats_prior):
   return {
     "split": "test",
     "prior_from": "validate",
-    "maps": {"phrase": grounds(0.55), "token": grounds(0.5)},
+    "maps": {
+      "phrase": grounds(0.55),
+      "token": grounds(0.5),
+      "contrast": grounds(0.6),
+    },
     "prior": grounds(0.4),
     "prior_of_phrase": grounds(0.45),
     "random": grounds(0.15),
     "against_prior": {name: around(rng, against) for name in METRICS},
     "token_against_prior": {name: around(rng, 0.0) for name in METRICS},
+    "contrast_against_prior": {name: around(rng, against) for name in METRICS},
   }
 
 

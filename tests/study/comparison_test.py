@@ -238,7 +238,7 @@ def test_of_equal_seeds_the_bootstrap_is_that_of_two_runs(tmp_path):
   ]
   expected = {
     AUROC: differences.of_runs(pair)["chexpert"]["macro"],
-    POINTING: differences.grounding(pair)["mimic_cxr"]["phrase"]["macro"][
+    POINTING: differences.grounding(pair)["mimic_cxr"]["contrast"]["macro"][
       POINTING
     ],
   }

@@ -44,14 +44,15 @@ def write(
   found["benchmarks"]["chexpert"]["macro_auroc"]["value"] = auroc
   grounding = found["grounding"]["mimic_cxr"]
   grounding["scores"] = "grounding_mimic_cxr.csv"
-  phrase = grounding["maps"]["phrase"]["macro"]
-  phrase["pointing_game"]["value"] = pointing
+  contrast = grounding["maps"]["contrast"]["macro"]
+  contrast["pointing_game"]["value"] = pointing
   if above_prior is None:
-    grounding["against_prior"] = None
+    grounding["contrast_against_prior"] = None
   else:
-    grounding["against_prior"]["pointing_game"]["value"] = above_prior
+    against = grounding["contrast_against_prior"]
+    against["pointing_game"]["value"] = above_prior
     by_phrase = {"pointing_game": {"value": above_prior - 0.1}}
-    grounding["against_prior_of_phrase"] = by_phrase
+    grounding["contrast_against_prior_of_phrase"] = by_phrase
   change(found)
   directory = root / name
   directory.mkdir(parents=True)

@@ -78,9 +78,9 @@ def test_gate_in_plain_words(tmp_path, above_prior):
   for text in (_Page(page.render(study)).text, words.markdown(study)):
     assert ("scratch: grounding is inconclusive" in text) is closed
     assert ("does not beat the location prior" in text) is closed
-    beats = "the phrase map of plain beats the location prior"
+    beats = "the map of plain beats the location prior"
     assert (beats in text) is not closed
-    assert ("pointing game, phrase (inconclusive)" in text) is closed
+    assert ("pointing game (inconclusive)" in text) is closed
     assert "less that of the prior by phrase" in text
     assert "CheXpert macro AUROC (inconclusive)" not in text
 

@@ -2,11 +2,14 @@
 
 Each finding that a record outlines is one item. It is asked for by one of our
 own sentences, which names the side where the finding lies on one side only, as
-the report's would. Maps of two kinds are scored: `phrase`, the cosines of the
-sentence's vector with the image's patches, and `token`, the mean of those of
-its tokens. Beside them stand what knows the finding but sees no image: `prior`,
-the most common place of the finding, and `prior_of_phrase`, of what is asked
-for by the same sentence, side and all; and `random`, which knows nothing.
+the report's would. Maps of three kinds are scored: `phrase`, the cosines of the
+sentence's vector with the image's patches; `token`, the mean of those of its
+tokens; and `contrast`, `phrase` less the same of the sentences that deny the
+finding, which is what each patch adds to the zero-shot score (the authors' own
+heat-maps are less that of "No Finding"). Beside them stand what knows the
+finding but sees no image: `prior`, the most common place of the finding, and
+`prior_of_phrase`, of what is asked for by the same sentence, side and all; and
+`random`, which knows nothing.
 """
 
 import itertools
@@ -22,6 +25,7 @@ from tier_jax.evaluators import (
   grounding_metrics,
   grounding_scores,
   location_prior,
+  prompts,
   regions,
   zero_shot,
 )
@@ -106,9 +110,7 @@ def score(
   vectors: dict[str, np.ndarray] = {}
   found = regions.read(source, encoder.image_size)
   while batch := list(itertools.islice(found, _BATCH)):
-    _add_vectors(
-      vectors, encoder, [item.phrase for _, items in batch for item in items]
-    )
+    _add_vectors(vectors, encoder, [i for _, items in batch for i in items])
     _, patch_embeds = encoder.embed_images(
       np.stack(
         [
@@ -151,19 +153,32 @@ def score(
 def _add_vectors(
   vectors: dict[str, np.ndarray],
   encoder: zero_shot.Encoder,
-  phrases: Sequence[str],
+  items: Sequence[regions.Item],
 ) -> None:
-  """Adds the (2, D) vectors of new sentences: its own, its tokens' mean.
+  """Adds the (3, D) vectors of new sentences, which give the ASKED maps.
 
   The mean of the tokens' cosines is the cosine with their mean, unscaled.
   """
-  new = [text for text in dict.fromkeys(phrases) if text not in vectors]
+  new = {i.phrase: i.finding for i in items if i.phrase not in vectors}
   if not new:
     return
-  texts = encoder.embed_texts(new)
+  denials = [
+    zero_shot.class_embed(
+      list(encoder.embed_texts(prompts.for_label(finding).negative).text_embeds)
+    )
+    for finding in new.values()
+  ]
+  texts = encoder.embed_texts(list(new))
   weights = np.asarray(texts.token_mask, np.float32)
   weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1)
   means = np.einsum("nt,ntd->nd", weights, texts.token_embeds)
   vectors.update(
-    zip(new, np.stack([texts.text_embeds, means], axis=1), strict=True)
+    zip(
+      new,
+      np.stack(
+        [texts.text_embeds, means, texts.text_embeds - np.stack(denials)],
+        axis=1,
+      ),
+      strict=True,
+    )
   )

@@ -15,8 +15,8 @@ from tier_jax.evaluators import bootstrap, statistics
 from tier_jax.evaluators.grounding_metrics import METRICS, SUMMARY
 
 # How an item was pointed at; `grounding` says what each is.
-MAPS = ("phrase", "token", "prior", "prior_of_phrase", "random")
-ASKED = MAPS[:2]  # of the model
+ASKED = ("phrase", "token", "contrast")  # of the model
+MAPS = (*ASKED, "prior", "prior_of_phrase", "random")
 
 _ID_COLUMNS = ("image_id", "patient_id", "finding")
 
@@ -47,12 +47,12 @@ def summarise(
   """Returns mean scores with 95 % intervals, as metrics.json holds them.
 
   Returns:
-    maps: for "phrase" and "token", and beside it prior, prior_of_phrase and
+    maps: for each of ASKED, and beside it prior, prior_of_phrase and
       random: rows, macro (the mean over findings of each metric's mean) and
       findings (rows and the mean of each); None for a map that is not there.
     against_prior, against_prior_of_phrase: macro of the paired differences of
-      the phrase's map to each prior; with "token_" before, of the tokens'. None
-      without a prior.
+      the phrase's map to each prior; with "token_" and "contrast_" before, of
+      the others. None without a prior.
   """
 
   def figures(values, metrics=METRICS):
@@ -62,7 +62,8 @@ def summarise(
 
   parts = {name: figures(scores.values[name]) for name in MAPS}
   against = {}
-  for name, prefix in zip(ASKED, ("", "token_"), strict=True):
+  for name in ASKED:
+    prefix = "" if name == "phrase" else f"{name}_"
     for prior in ("prior", "prior_of_phrase"):
       part = figures(scores.values[name] - scores.values[prior], SUMMARY)
       against[f"{prefix}against_{prior}"] = part and part["macro"]
@@ -83,7 +84,7 @@ def difference(
   """Returns first - second, paired over the same items, with intervals.
 
   Returns:
-    phrase and token: rows, macro and findings, as in `summarise`.
+    Each of ASKED: rows, macro and findings, as in `summarise`.
 
   Raises:
     ValueError: if the two hold different items.

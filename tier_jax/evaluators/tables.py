@@ -76,7 +76,7 @@ def parts(run: runs_lib.Run) -> str:
       lines.append(f"  {way.replace('_', ' '):16}" + "   ".join(cells))
   for name, entry in (run.metrics.get("grounding") or {}).items():
     maps = {
-      "phrase": entry["maps"]["phrase"],
+      **entry["maps"],
       "prior": entry["prior"],
       "random": entry["random"],
     }

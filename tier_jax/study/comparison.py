@@ -24,6 +24,7 @@ NUM_RESAMPLES = 500
 _SEED = 0  # of the bootstrap
 _ROUNDING = 1e-12  # of numbers near 1 that should be alike
 _RESAMPLED = ("chexpert_auroc", "padchest_auroc", "pointing_game")
+# By the map that is judged.
 _PRIORS = ("against_prior", "against_prior_of_phrase")
 
 _Draws = Mapping[str, Mapping[str, np.ndarray]]  # run -> figure -> (R,)
@@ -251,7 +252,7 @@ def _draws(
     rows = scores.labels, scores.image_ids, scores.truth.tobytes()
     return rows, metrics.macro_draws(entry["labels"], drawn.values["auroc"])
   items = member.run.grounding(name)
-  column = items.values["phrase"][:, METRICS.index(key)]
+  column = items.values["contrast"][:, METRICS.index(key)]
   names, index = np.unique(items.findings, return_inverse=True)
   table = np.full((len(column), len(names)), np.nan)
   table[np.arange(len(column)), index] = column
@@ -261,7 +262,7 @@ def _draws(
 
 
 def _gate(runs) -> dict[str, Any] | None:
-  """Returns whether the baseline's phrase map beats the location prior.
+  """Returns whether the baseline's map beats the location prior.
 
   Models that cannot localise cannot differ in how well they do.
 
@@ -272,7 +273,7 @@ def _gate(runs) -> dict[str, Any] | None:
   found: dict[str, Any] = {}
   for prior in _PRIORS:
     for metric in figures.METRICS:
-      path = "grounding", figures.GROUNDED, prior, metric
+      path = "grounding", figures.GROUNDED, f"contrast_{prior}", metric
       numbers = [figures.find(one.run.metrics, path) for one in runs]
       numbers = [number for number in numbers if number is not None]
       if numbers:

@@ -63,19 +63,20 @@ def _figures() -> dict[str, Figure]:
   grounded = "grounding", GROUNDED
   for metric, title in METRICS.items():
     found[metric] = Figure(
-      f"{title}, phrase",
+      title,
       _GROUNDING,
-      (*grounded, "maps", "phrase", "macro", metric),
+      (*grounded, "maps", "contrast", "macro", metric),
     )
-  found["token_pointing_game"] = Figure(
-    "pointing game, token",
-    _GROUNDING,
-    (*grounded, "maps", "token", "macro", "pointing_game"),
-  )
+  for name in ("phrase", "token"):
+    found[f"{name}_pointing_game"] = Figure(
+      f"pointing game, {name} alone",
+      _GROUNDING,
+      (*grounded, "maps", name, "macro", "pointing_game"),
+    )
   found["above_prior"] = Figure(
     "pointing game above the prior",
     _GROUNDING,
-    (*grounded, "against_prior", "pointing_game"),
+    (*grounded, "contrast_against_prior", "pointing_game"),
   )
   for key, title in (
     ("near_zero", "share near zero"),

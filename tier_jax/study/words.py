@@ -30,7 +30,9 @@ def statement(study: Study) -> list[str]:
     "Student's t over the seeds' differences.",
     f"Primary are {primary}: their p is two-sided, of that t, and adjusted by "
     f"Holm for all {study['tests']} tests here. All other figures describe.",
-    "Grounding is judged only where the baseline's phrase map beats the "
+    "A finding's map is that of a phrase less that of its denial, what each "
+    "patch adds to the zero-shot score.",
+    "Grounding is judged only where the baseline's map beats the "
     "location prior, which always points at the finding's most common place "
     "in another split: models that cannot localise cannot differ in it.",
   ]
@@ -54,10 +56,10 @@ def gate(study: Study, setting: str) -> tuple[bool, str]:
     )
   if found["passed"]:
     return True, (
-      f"{setting}: the phrase map of {base} beats the location prior ({words})."
+      f"{setting}: the map of {base} beats the location prior ({words})."
     )
   return False, (
-    f"{setting}: grounding is {_INCONCLUSIVE}; the phrase map of {base} does "
+    f"{setting}: grounding is {_INCONCLUSIVE}; the map of {base} does "
     f"not beat the location prior ({words})."
   )
 

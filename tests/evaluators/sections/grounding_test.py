@@ -60,7 +60,7 @@ def test_without_a_prior_there_is_no_verdict():
   part = run.metrics["grounding"]["mimic_cxr"]
   for key in ("prior", "prior_of_phrase", "against_prior", "prior_from"):
     part[key] = None
-  part["token_against_prior"] = None
+  part["token_against_prior"] = part["contrast_against_prior"] = None
   text = body(run)
   assert "there is no prior" in text
   assert "verdict" not in text

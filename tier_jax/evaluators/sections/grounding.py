@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tier_jax.evaluators import figures, tables
+from tier_jax.evaluators import figures, grounding_scores, tables
 from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
@@ -30,6 +30,7 @@ _BASELINES = {
 _COMPARED = {
   "against_prior": "the map for the phrase",
   "token_against_prior": "the mean map of its tokens",
+  "contrast_against_prior": "the map less that of the finding's denial",
 }
 _WORDS = {
   "beaten": "beats the location prior in",
@@ -192,17 +193,17 @@ def _tally(verdicts: Sequence[_Verdict]) -> str:
 
 
 def _rows(key, entries, runs) -> list[figures.ForestRow]:
-  """The macro figures of runs and baselines; of many runs, no tokens."""
+  """The macro figures of runs and baselines; of many runs, one map."""
   rows = []
   for title, run, part in _maps(entries, runs):
-    if title == "token" and not palette.few(runs):
+    if title in ("phrase", "token") and not palette.few(runs):
       continue
     item = part["macro"].get(key) or {"value": None, "low": None, "high": None}
     colour = palette.colours(runs)[run.name] if run else figures.GREY
     words = title
     if run and len(runs) > 1:
       words = f"{run.name}, {title}" if palette.few(runs) else run.name
-    bold = title == "phrase" and palette.few(runs)
+    bold = title == "contrast" and palette.few(runs)
     rows.append(
       figures.ForestRow(
         words, item["value"], item["low"], item["high"], colour, bold
@@ -216,7 +217,7 @@ def _maps(
 ) -> Iterator[tuple[str, runs_lib.Run | None, Mapping[str, Any]]]:
   """Yields title, run and figures of each map, the baselines' last."""
   for run, entry in entries:
-    for level in ("phrase", "token"):
+    for level in grounding_scores.ASKED:
       if entry["maps"].get(level):
         yield level, run, entry["maps"][level]
   for key, title in _BASELINES.items():
