@@ -20,6 +20,7 @@ RULES = {
     "tier_jax.models",
   ),
   "tier_jax/study": ("tier_jax.study", "tier_jax.evaluators"),
+  "tier_jax/sweep": ("tier_jax.sweep", "tier_jax.evaluators.figures"),
   "tier_jax/distributed.py": (),
   "tier_jax/durations.py": ("tier_jax.config",),  # the type alone
   "tier_jax/overrides.py": (),
@@ -102,6 +103,7 @@ FOREIGN = {
   "tier_jax/evaluators/readers.py": ("jax",),
   "tier_jax/evaluators/statistics.py": ("jax",),
   "tier_jax/evaluators/thresholds.py": ("jax",),
+  "tier_jax/sweep": ("jax",),
 }
 FILES = sorted(
   path.relative_to(ROOT)
