@@ -122,12 +122,13 @@ def test_what_the_denial_shares_with_the_phrase_does_not_count(
   directory, tmp_path
 ):
   blind, seeing, denying = (
-    _evaluate(model, directory, tmp_path)["maps"]
+    _evaluate(model, directory, tmp_path)
     for model in (Blind(), Seeing(), Denying())
   )
 
-  def pointing(maps, name):
-    return maps[name]["macro"]["pointing_game"]
+  def pointing(part, name):
+    assert part is not None
+    return part["maps"][name]["macro"]["pointing_game"]
 
   # The same vector for both says nothing; only their difference points.
   assert pointing(seeing, "contrast") == pointing(blind, "phrase")

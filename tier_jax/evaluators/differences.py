@@ -80,7 +80,10 @@ def of_runs(pair: Sequence[runs.Run]) -> dict[str, dict[str, Any]]:
   Raises:
     ValueError: as `benchmark`.
   """
-  return {name: benchmark(*pair, name) for name in _shared(pair, "benchmarks")}
+  return {
+    name: benchmark(pair[0], pair[1], name)
+    for name in _shared(pair, "benchmarks")
+  }
 
 
 def grounding(pair: Sequence[runs.Run]) -> dict[str, dict[str, Any]]:
