@@ -48,6 +48,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "image": {
       "image_size": 112,
       "patch_size": 14,
+      "variant": "S",  # but for the depth, which is that of the weights
       "class_token": True,
       "pooling": "mean",
     },

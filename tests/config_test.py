@@ -52,6 +52,8 @@ def smoke(**change):
     ("demo", "siglip"),
     ("demo", "siglip_tier"),
     ("demo", "local"),
+    ("frozen_s14", "plain"),
+    ("frozen_s14", "t0.3_w0.5_0.02"),
   ],
 )
 def test_shipped_configs_build_and_survive_json(name, arg):
@@ -155,8 +157,23 @@ def test_the_demos_differ_in_the_weights_alone():
   assert tier == plain
 
 
+def test_the_arms_of_the_frozen_tower_differ_in_the_penalties_alone():
+  arms = {
+    "plain": (1, 0, 0),
+    "tier": (1, 0.2, 0.1),
+    "t0.3_w0.5_0.02": (0.3, 0.5, 0.02),
+  }
+  names = "penalty_temperature", "token_entropy_weight", "patch_entropy_weight"
+  rest = []
+  for arm, penalties in arms.items():
+    config = config_lib.to_dict(config_lib.build(load("frozen_s14", arm)))
+    assert tuple(config["loss"].pop(name) for name in names) == penalties
+    rest.append(config)
+  assert rest[0] == rest[1] == rest[2]
+
+
 @pytest.mark.parametrize(
-  "name", ["vit_b16", "rad_dino_b14", "paper_resnet50", "demo"]
+  "name", ["vit_b16", "rad_dino_b14", "paper_resnet50", "demo", "frozen_s14"]
 )
 def test_unknown_argument_is_refused(name):
   with pytest.raises(ValueError, match="config argument 'huge', expected"):
