@@ -4,11 +4,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests import train_step_test
 from tier_jax import sharding, train_step
 from tier_jax.losses import objective
 from tier_jax.models import dual_encoder, layers
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
 
 PARTS = 2
 LOSS = objective.LossConfig(

@@ -94,6 +94,8 @@ def test_nothing_is_compiled_after_the_first_time(
 def main(data_dir: str, workdir: str) -> None:
   os.environ["JAX_PLATFORMS"] = "cpu"
   jax.config.update("jax_num_cpu_devices", 1)
+  # They take longer than all steps. Each process compiles for itself.
+  jax.config.update("jax_disable_most_optimizations", True)
   config = trainings.config(
     Path(data_dir), num_steps=50, eval_every=50, checkpoint_every=50
   )

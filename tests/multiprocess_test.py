@@ -11,11 +11,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from absl import logging
 
 from tests import scale, trainings
 from tier_jax import checkpointing, metric_writer, preemption, prefetch
 from tier_jax import train as train_lib
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
 
 SETTINGS = {
   "plain": scale.Setting(4, 2),
@@ -130,6 +133,8 @@ def train_until_preempted(index: int, data_dir: str, workdir: str) -> None:
 def main(name: str, port: str, index: str, *arguments: str) -> None:
   os.environ["JAX_PLATFORMS"] = "cpu"
   jax.config.update("jax_num_cpu_devices", 1 if name == "preempted" else 4)
+  # They take longer than all steps.
+  jax.config.update("jax_disable_most_optimizations", True)
   jax.distributed.initialize(
     f"127.0.0.1:{port}",
     num_processes=2,

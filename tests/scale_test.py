@@ -1,8 +1,11 @@
 """A few rows of `scale.py`'s table; `python -m tests.scale` makes all."""
 
 import numpy as np
+import pytest
 
 from tests import scale, train_step_test
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
 
 
 def test_ten_steps_are_those_of_one_device():

@@ -14,6 +14,7 @@ from tier_jax.losses import contrastive, objective
 from tier_jax.models import bert, dual_encoder, vit
 from tier_jax.train_state import TrainState
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
 # Wide enough that kernels are split over fsdp, not only replicated.
 CONFIG = dual_encoder.DualEncoderConfig(
   vit.ViTConfig(16, 4, width=64, depth=1, num_heads=2, mlp_dim=256),
@@ -107,13 +108,11 @@ def relative(a, b):
   [
     (2, 1, "tier"),
     (1, 2, "tier"),
-    (4, 1, "tier"),
-    (2, 2, "tier"),
     (8, 1, "tier"),
     (2, 4, "tier"),
     (8, 1, "authors"),
-    *((n, 1, name) for name in ("siglip", "local") for n in (2, 4, 8)),
-    (8, 1, "all"),
+    *((n, 1, name) for name in ("siglip", "local") for n in (2, 8)),
+    (8, 1, "all"),  # `scale.py` has every mesh
   ],
 )
 def test_losses_and_gradients_are_equal_on_any_mesh(data, fsdp, name):
@@ -396,15 +395,9 @@ def module(path):
 
 
 def test_norms_by_module_are_those_of_numpy():
-  batch = make_batch()
   step = jax.jit(train_step.make_train_step(MODEL, OPTIMIZER, PENALTIES))
-  _, metrics = step(start(), batch, jax.random.key(0))
-  grads, _ = jax.jit(
-    jax.grad(
-      lambda p: train_step.loss_fn(p, {}, batch, None, MODEL, PENALTIES),
-      has_aux=True,
-    )
-  )(params())
+  _, metrics = step(start(), make_batch(), jax.random.key(0))
+  _, grads = loss_and_grads(1, 1, "tier")
   squares = {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
     square = np.sum(np.square(np.float64(leaf)))

@@ -48,7 +48,7 @@ def test_asked_for_steps_are_profiled_and_a_dry_run_leaves_all_as_it_was(
 def test_the_last_evaluation_is_made_good_when_it_was_preempted(
   data_dir, tmp_path, monkeypatch
 ):
-  config = trainings.config(data_dir, num_steps=2, eval_every=2)
+  config = trainings.config(data_dir, eval_every=8, checkpoint_every=8)
 
   def preempted(*_):
     raise train._PreemptedError
@@ -62,20 +62,20 @@ def test_the_last_evaluation_is_made_good_when_it_was_preempted(
     inference.load(tmp_path, "best")
   for _ in range(2):  # once more does nothing more
     train.train_and_evaluate(config, tmp_path)
-    assert inference.load(tmp_path, "best").step == 2
-    trainings.assert_sound(tmp_path, [2])
+    assert inference.load(tmp_path, "best").step == 8
+    trainings.assert_sound(tmp_path, [8])
   rows = (tmp_path / "metrics.jsonl").read_text("utf-8").splitlines()
-  assert len(rows) == 2
+  assert len(rows) == 8
 
 
 def test_it_does_not_begin_over_when_all_checkpoints_are_damaged(
   data_dir, tmp_path
 ):
-  config = trainings.config(data_dir, num_steps=2)
+  config = trainings.config(data_dir, eval_every=8, checkpoint_every=8)
   train.train_and_evaluate(config, tmp_path)
-  file = tmp_path / "checkpoints/2/meta/metadata"
+  file = tmp_path / "checkpoints/8/meta/metadata"
   file.write_bytes(file.read_bytes()[:-1])
   for _ in range(2):
     with pytest.raises(ValueError, match="no sound checkpoint any more"):
       train.train_and_evaluate(config, tmp_path)
-  assert (tmp_path / "damaged/2").is_dir()
+  assert (tmp_path / "damaged/8").is_dir()

@@ -33,8 +33,7 @@ BAD_STEPS = (6, 8)  # where the first poisoned batches are
 def compiled(tmp_path_factory):
   """The environment by which other processes share what is compiled too."""
   with trainings.compiled_once(tmp_path_factory):
-    settings = trainings.compile_settings(tmp_path_factory)
-    yield {name.upper(): str(value) for name, value in settings.items()}
+    yield trainings.compile_environment(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -298,10 +297,10 @@ def test_a_killed_loader_thread_ends_the_training(
 ):
   read = loader.PairSource.read
 
-  def dying(source, index):
+  def dying(source, index, *rest):
     if index == order[6][-1]:  # more than the validation split has
       raise SystemExit(0)
-    return read(source, index)
+    return read(source, index, *rest)
 
   monkeypatch.setattr(loader.PairSource, "read", dying)
   with pytest.raises(RuntimeError, match="reading batches ended by SystemExit"):
@@ -338,7 +337,7 @@ def start(compiled, *command):
     env={
       **os.environ,
       "JAX_PLATFORMS": "cpu",
-      "JAX_NUM_CPU_DEVICES": str(jax.device_count()),
+      "JAX_NUM_CPU_DEVICES": "2",  # as trainings here have
       **compiled,
     },
     capture_output=True,

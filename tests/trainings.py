@@ -1,7 +1,10 @@
 """Trainings of a few seconds on a tiny dataset, for tests of the loop."""
 
 import contextlib
+import dataclasses
+import functools
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,14 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from tests import config_test
 from tests.evaluators import datasets
-from tier_jax import checkpointing, inference, prefetch
+from tier_jax import (
+  checkpointing,
+  inference,
+  prefetch,
+  program,
+  sharding,
+  train_step,
+)
 from tier_jax import config as config_lib
 from tier_jax.data import loader, tokenizer
 
@@ -86,23 +96,56 @@ def write_config(config: config_lib.Config, path: Path) -> None:
 
 def compile_settings(factory: pytest.TempPathFactory) -> dict[str, Any]:
   """Returns settings of jax by which trainings share what is compiled."""
+  root = factory.getbasetemp()
+  if "PYTEST_XDIST_WORKER" in os.environ:
+    root = root.parent  # of all workers
   return {
-    "jax_compilation_cache_dir": str(factory.getbasetemp() / "compiled"),
-    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_compilation_cache_dir": str(root / "compiled"),
+    "jax_persistent_cache_min_compile_time_secs": 0.1,
     "jax_persistent_cache_min_entry_size_bytes": -1,
     "jax_disable_most_optimizations": True,  # they take longer than all steps
   }
 
 
+def compile_environment(factory: pytest.TempPathFactory) -> dict[str, str]:
+  """Returns `compile_settings` for the environment of another process."""
+  settings = compile_settings(factory)
+  return {name.upper(): str(value) for name, value in settings.items()}
+
+
 @contextlib.contextmanager
 def compiled_once(factory: pytest.TempPathFactory) -> Iterator[None]:
-  """Sets `compile_settings` within."""
+  """Makes trainings cheap within: `compile_settings`, two devices, one trace.
+
+  Two are enough for all that is not about the mesh, and eight take twice as
+  long to compile and to save for. Trainings of one program share its functions,
+  and so what is traced of them.
+  """
   settings = compile_settings(factory)
   before = {name: jax.config.values[name] for name in settings}
   compilation_cache.reset_cache()  # it looks for the directory once
   for name, value in settings.items():
     jax.config.update(name, value)
-  yield
+  make_mesh, make = sharding.make_mesh, program.make
+  made: dict[Any, program.Program] = {}
+
+  def make_once(config, mesh):
+    key = (
+      *(repr(part) for part in (config.model, config.optim, config.loss)),
+      repr(dataclasses.replace(config.data, data_dir="any")),
+      *(config.train.batch_size, config.train.accumulate),
+      *(config.train.num_steps, config.seed, mesh),
+      train_step._encode,  # which tests replace
+    )
+    if key not in made:
+      made[key] = make(config, mesh)
+    return dataclasses.replace(made[key], config=config)
+
+  with pytest.MonkeyPatch.context() as patch:
+    two = functools.partial(make_mesh, devices=jax.devices()[:2])
+    patch.setattr(sharding, "make_mesh", two)
+    patch.setattr(program, "make", make_once)
+    yield
   for name, value in before.items():
     jax.config.update(name, value)
   compilation_cache.reset_cache()

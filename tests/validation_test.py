@@ -92,8 +92,8 @@ def test_without_boxes_or_benchmark_there_is_no_picture(tmp_path):
 
 
 def test_too_few_pairs_for_the_devices_are_refused(data_dir):
-  with pytest.raises(ValueError, match=r"eval_batch_size 4\) do not fill 8"):
-    make(data_dir, [], eval_batch_size=4)
+  with pytest.raises(ValueError, match=r"eval_batch_size 1\) do not fill 2"):
+    make(data_dir, [], eval_batch_size=1)
 
 
 def loss(step, value, pairs=8):

@@ -1,4 +1,3 @@
-import functools
 import json
 import statistics
 import subprocess
@@ -11,10 +10,17 @@ import pytest
 
 from configs import demo
 from launch import benchmark
-from tier_jax import program, sharding, train
+from tests import trainings
+from tier_jax import program, train
 from tier_jax.benchmarks import data_prep, devices, loop
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "benchmark.py"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled(tmp_path_factory):
+  with trainings.compiled_once(tmp_path_factory):
+    yield
 
 
 def _run(*arguments):
@@ -112,12 +118,6 @@ def write_metrics(config, workdir):
 @pytest.mark.parametrize("name", QUICK)
 def test_every_part_measures(name, tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(devices, "SIDE", {"cpu": 64})
-  # On one device, since all eight take long to compile for.
-  monkeypatch.setattr(
-    sharding,
-    "make_mesh",
-    functools.partial(sharding.make_mesh, devices=jax.devices()[:1]),
-  )
   if name == "train_step":
     monkeypatch.setattr(program, "make", stand_in)
   if name == "loop":

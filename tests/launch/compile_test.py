@@ -25,6 +25,7 @@ def run(*flags):
     env={
       **os.environ,
       "JAX_PLATFORMS": "cpu",
+      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # they take long
       "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
     },
     capture_output=True,

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import signal
 import subprocess
@@ -13,16 +12,45 @@ from pathlib import Path
 import pytest
 from sklearn import metrics
 
+from tests import trainings
+
 ROOT = Path(__file__).parents[2]
 DATASETS = ("mimic_cxr", "chexpert", "padchest")
 
 
+# launch/train.py of every command that it is given, each in a process and with
+# a log of its own, but imported once.
+DRIVER = """
+import json, os, sys
+from absl import app
+from launch import train
+from tier_jax import overrides
+
+codes = []
+for command, log in json.loads(sys.argv[1]):
+  if not os.fork():
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
+    sys.argv = command  # where flags of a config are looked for
+    app.run(train.main, flags_parser=overrides.parse_flags)
+  codes.append(os.waitstatus_to_exitcode(os.wait()[1]))
+print(json.dumps(codes))
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment(tmp_path_factory):
+  """All processes share what they compile."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("JAX_PLATFORMS", "cpu")
+    for item in trainings.compile_environment(tmp_path_factory).items():
+      patch.setenv(*item)
+    yield
+
+
 def run(*command, check=True):
-  env = {**os.environ, "JAX_PLATFORMS": "cpu"}
   done = subprocess.run(
     [sys.executable, *map(str, command)],
     cwd=ROOT,
-    env=env,
     capture_output=True,
     text=True,
     timeout=300,
@@ -86,7 +114,6 @@ def test_a_killed_run_ends_with_the_same_parameters(
   process = subprocess.Popen(
     [sys.executable, *map(str, train_command(data_dir, workdir))],
     cwd=ROOT,
-    env={**os.environ, "JAX_PLATFORMS": "cpu"},
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
@@ -155,27 +182,40 @@ def test_another_config_is_refused_and_names_what_changed(data_dir, trained):
   assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-  ("flag", "words"),
-  [
-    ("--config.optim.frozen=('text/.*',)", "optim.frozen has 'text/.*', which"),
-    ("--config.train.batch_size=7", "not a positive multiple of the 2 devices"),
-    ("--config.data.data_dir=/nowhere", "/nowhere/mimic_cxr holds no manifest"),
-    ("--config.train.batch_size=4096", "exceeds the"),
-    ("--config.optim.warmup_steps=24", "optim.warmup_steps 24"),
-    ("--config.data.tokenizer=/nowhere.txt", "data.tokenizer '/nowhere.txt'"),
-    ("--config.train.batch_sise=8", "batch_size"),
-  ],
-)
-def test_bad_input_ends_before_any_work(
-  data_dir, tmp_path, flag, words, monkeypatch
-):
-  monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
-  monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-  workdir = tmp_path / "run"
-  done = run(*train_command(data_dir, workdir, flag), check=False)
-  assert done.returncode != 0
-  assert words in done.stderr
+BAD = {
+  "--config.optim.frozen=('text/.*',)": "optim.frozen has 'text/.*', which",
+  "--config.train.batch_size=7": "not a positive multiple of the 2 devices",
+  "--config.data.data_dir=/nowhere": "/nowhere/mimic_cxr holds no manifest",
+  "--config.train.batch_size=4096": "exceeds the",
+  "--config.optim.warmup_steps=24": "optim.warmup_steps 24",
+  "--config.data.tokenizer=/nowhere.txt": "data.tokenizer '/nowhere.txt'",
+  "--config.train.batch_sise=8": "batch_size",
+}
+
+
+@pytest.fixture(scope="module")
+def refused(data_dir, tmp_path_factory):
+  """The exit code, workdir and log of a training with each BAD flag."""
+  root = tmp_path_factory.mktemp("refused")
+  workdirs = [root / f"run{number}" for number in range(len(BAD))]
+  logs = [root / f"log{number}" for number in range(len(BAD))]
+  commands = [
+    (train_command(data_dir, workdir, flag), str(log))
+    for flag, workdir, log in zip(BAD, workdirs, logs, strict=True)
+  ]
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+    patch.setenv("HF_HUB_OFFLINE", "1")
+    codes = json.loads(run("-c", DRIVER, json.dumps(commands)).stdout)
+  texts = [log.read_text() for log in logs]
+  return dict(zip(BAD, zip(codes, workdirs, texts, strict=True), strict=True))
+
+
+@pytest.mark.parametrize(("flag", "words"), BAD.items())
+def test_bad_input_ends_before_any_work(refused, flag, words):
+  code, workdir, log = refused[flag]
+  assert code == 1
+  assert words in log
   assert not (workdir / "checkpoints").exists()
 
 
