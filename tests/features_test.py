@@ -116,6 +116,8 @@ def test_batches_come_from_the_cache_and_say_so(data_dir, tmp_path):
     ({"optim__frozen": ()}, "optim.frozen is .*, expected 'image_tower/"),
     ({"init__image": ""}, "init.image is '', expected weights"),
     ({"loss__image_image_weight": 0.5}, "image_image_weight is 0.5, expected"),
+    ({"data__max_corrupt": 1}, "data.max_corrupt is 1, expected 0"),
+    ({"data__num_workers": 2}, "data.num_workers is 2, expected 0"),
   ],
 )
 def test_what_a_cache_needs_is_named(data_dir, tmp_path, change, words):

@@ -54,6 +54,7 @@ RULES = {
   "tier_jax/features.py": (
     "tier_jax.config",
     "tier_jax.data",
+    "tier_jax.evaluators.digests",
     "tier_jax.models",
     "tier_jax.program",
     "tier_jax.train_state",

@@ -116,20 +116,18 @@ class Config:
       self._check_feature_cache()
 
   def _check_feature_cache(self):
-    tower, pooling = (
-      self.model.image.tower,
-      getattr(self.model.image, "pooling", None),
-    )
+    image, data = self.model.image, self.data
+    frozen = "image_tower/.*" in self.optim.frozen
+    pooling = getattr(image, "pooling", None)
     for field, value, fits, expected in (
-      ("model.image.tower", tower, tower == "vit", "'vit'"),
+      ("model.image.tower", image.tower, image.tower == "vit", "'vit'"),
       ("model.image.pooling", pooling, pooling == "mean", "'mean'"),
-      ("init.image", self.init.image, bool(self.init.image), "weights"),
-      (
-        "optim.frozen",
-        self.optim.frozen,
-        "image_tower/.*" in self.optim.frozen,
-        "'image_tower/.*' among them",
-      ),
+      ("init.image", self.init.image, self.init.image, "weights"),
+      ("optim.frozen", self.optim.frozen, frozen, "'image_tower/.*' in it"),
+      # Another record would stand in for an image, but not for its text.
+      ("data.max_corrupt", data.max_corrupt, not data.max_corrupt, "0"),
+      # The whole cache would be sent to each.
+      ("data.num_workers", data.num_workers, not data.num_workers, "0"),
       (
         "loss.image_image_weight",
         self.loss.image_image_weight,
@@ -140,8 +138,8 @@ class Config:
       if not fits:
         raise ValueError(
           f"{field} is {value!r}, expected {expected} with "
-          f"data.feature_cache {self.data.feature_cache!r}, which keeps the "
-          "patches of a tower that does not train"
+          f"data.feature_cache {data.feature_cache!r}, which keeps the patches "
+          "of a tower that does not train"
         )
 
 

@@ -8,6 +8,7 @@ Records are seen as evaluation sees them, without augmentation.
 import concurrent.futures
 import hashlib
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from absl import logging
 from tier_jax import config as config_lib
 from tier_jax import program as program_lib
 from tier_jax.data import loader, transforms
+from tier_jax.evaluators import digests
 from tier_jax.models import pretrained, vit
 from tier_jax.train_state import params_digest
 
@@ -43,6 +45,7 @@ def read(program: program_lib.Program, source: loader.PairSource) -> np.ndarray:
   Raises:
     ValueError: if the weights do not fit, a patch exceeds float16, or a record
       is corrupt.
+    OSError: if the file cannot be written.
   """
   config = program.config
   params, _ = pretrained.load(
@@ -62,7 +65,8 @@ def _digest(config: config_lib.Config, tower: Any, source) -> str:
     "tower": asdict(config.model.image),
     "weights": params_digest(tower),
     "data": source.digest,
-    "max_corrupt": config.data.max_corrupt,  # others stand in for them
+    "sections": config.data.sections,  # what has none is not in `source`
+    "code": digests.of_code(),
   }
   text = json.dumps(facts, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
@@ -82,23 +86,27 @@ def _write(path: Path, config: config_lib.Config, tower: Any, source) -> None:
     return transforms.eval_image(record.image, image.image_size)
 
   path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_suffix(f".{config.seed}.part")  # runs of several seeds
+  # Several runs may make it at a time: each its own, and the last stays.
+  part = path.with_suffix(f".{os.getpid()}.part")
   shape = (len(source), image.grid[0] * image.grid[1], image.width)
   logging.info("%s: patches of %d records, %s", path.name, shape[0], shape[1:])
-  kept = np.lib.format.open_memmap(part, "w+", np.float16, shape)
   starts = range(0, shape[0], _BATCH)
-  with concurrent.futures.ThreadPoolExecutor(config.data.num_threads) as pool:
+  with (
+    part.open("wb") as file,
+    concurrent.futures.ThreadPoolExecutor(config.data.num_threads) as pool,
+  ):
+    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
     for start in tqdm.tqdm(starts, "image tower", disable=None, leave=False):
       indices = range(start, min(start + _BATCH, shape[0]))
       images = np.stack(list(pool.map(view, indices)))
       missing = _BATCH - len(images)
       images = np.concatenate([images, images[:1].repeat(missing, 0)])
-      patches = np.asarray(encode(images))[: len(indices)]
+      patches = np.asarray(encode(images), "<f2")[: len(indices)]
       if not np.isfinite(patches).all():
         raise ValueError(
           f"init.image {config.init.image!r} gives patches beyond float16 for "
           "some record, expected them below 65,504"
         )
-      kept[start : start + len(indices)] = patches
-  kept.flush()
+      file.write(patches.tobytes())
   part.replace(path)  # whole, or not there
