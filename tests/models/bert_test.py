@@ -11,6 +11,8 @@ import safetensors.numpy
 from tests.models import bert_reference as reference
 from tier_jax.models import bert, pretrained
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory):

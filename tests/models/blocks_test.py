@@ -10,6 +10,8 @@ import pytest
 
 from tier_jax.models import bert, vit
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 CONFIGS = {
   "image": vit.ViTConfig(
     12, 4, width=16, depth=2, num_heads=2, mlp_dim=24, layer_scale=True

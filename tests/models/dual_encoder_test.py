@@ -5,8 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tier_jax.models import bert, dual_encoder, vit
+
+pytestmark = pytest.mark.usefixtures("unoptimized")
 
 CONFIG = dual_encoder.DualEncoderConfig(
   vit.ViTConfig(8, 4, width=8, depth=1, num_heads=2, mlp_dim=16),

@@ -24,6 +24,8 @@ from tier_jax.models import (
   weight_tables,
 )
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 CONFIG = dual_encoder.DualEncoderConfig(
   resnet.ResNetConfig(
     image_size=reference.IMAGE_SIZE,

@@ -12,6 +12,8 @@ import pytest
 from tests.models import vit_reference
 from tier_jax.models import pretrained, vit
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
+
 CONFIG = vit.ViTConfig(
   image_size=12, patch_size=4, width=16, depth=2, num_heads=2, mlp_dim=24
 )
