@@ -99,6 +99,7 @@ class _Training:
       config, self.program.model, tokenize, self.mesh, self._before_batch
     )
     self.tokenize = tokenize
+    self.iterator = self._iterate(None)
     self.seed_key = jax.random.key(config.seed)
     self.meta = {
       "config": config_lib.to_dict(config),
@@ -118,10 +119,9 @@ class _Training:
       self.stack = stack
       self.notice = self._closing(preemption.Notice())
       self.checkpointer = checkpointing.Checkpointer(self.workdir)
-      cached = None
       if self.config.data.feature_cache:
         cached = features.read(self.program, self.source)
-      self.iterator = self._iterate(cached)
+        self.iterator = self._iterate(cached)
       self._start()
       self._compile()
       train = self.config.train
@@ -222,7 +222,7 @@ class _Training:
         logging.info("%s would resume at step %d", self.workdir, step)
     abstract = self.program.state
     pretrained.load(self.config.init, abstract.params, abstract.batch_stats)
-    next(self._iterate(None))  # records that do not read are found here
+    next(self.iterator)  # records that do not read are found here
     where = self.workdir.absolute()
     while not where.exists():
       where = where.parent
