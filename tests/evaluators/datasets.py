@@ -79,6 +79,9 @@ class Encoder:
     image_embeds = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
     return image_embeds.astype(np.float32), patch_embeds.astype(np.float32)
 
+  def embed_image_vectors(self, images):
+    return self.embed_images(images)[0]
+
   def embed_texts(self, texts):
     self.texts.append(list(texts))
     tokens = [["[CLS]", *text.lower().rstrip(".").split()] for text in texts]

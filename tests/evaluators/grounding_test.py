@@ -30,6 +30,9 @@ class Seeing:
     embeds = np.stack([bright, np.sqrt(1 - bright**2)], axis=-1)
     return embeds.mean(axis=1), embeds
 
+  def embed_image_vectors(self, images):
+    return self.embed_images(images)[0]
+
   def embed_texts(self, texts):
     across = np.tile(np.array([1, 0], np.float32), (len(texts), 1))
     # The second token counts, the first points the other way.

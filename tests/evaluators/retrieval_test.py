@@ -15,8 +15,11 @@ class Reading:
   grid = (1, 1)
 
   def embed_images(self, images):
-    embeds = self._one_hot((images[:, 8, 2] - 100).astype(int) // 10)
+    embeds = self.embed_image_vectors(images)
     return embeds, embeds[:, None]
+
+  def embed_image_vectors(self, images):
+    return self._one_hot((images[:, 8, 2] - 100).astype(int) // 10)
 
   def embed_texts(self, texts):
     embeds = self._one_hot([int(re.findall(r"\d+", t)[-1]) for t in texts])

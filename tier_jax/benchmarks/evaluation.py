@@ -80,7 +80,7 @@ def measure(arguments: argparse.Namespace) -> dict:
 
     def embed() -> float:
       start = time.perf_counter()
-      encode.embed_images(images)
+      encode.embed_image_vectors(images)
       return count / (time.perf_counter() - start)
 
     def score(num_resamples: int) -> float:

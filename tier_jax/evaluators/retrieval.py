@@ -63,7 +63,7 @@ def evaluate(
   studies = list({pair.study_id: pair for pair in found}.values())
   image_embeds = np.concatenate(
     [
-      encoder.embed_images(images)[0]
+      encoder.embed_image_vectors(images)
       for images in pairs.images(
         source, [pair.place for pair in found], encoder.image_size
       )

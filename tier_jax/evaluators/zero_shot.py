@@ -47,7 +47,8 @@ class Encoder(Protocol):
 
   `embed_images` takes (N, S, S) uint8, S = `image_size`, and returns unit
   float32 `image_embeds` (N, D) and `patch_embeds` (N, P, D); the patches are
-  those of `grid` = (rows, columns), row by row.
+  those of `grid` = (rows, columns), row by row. `embed_image_vectors` returns
+  the same `image_embeds` alone: many images have room for no more.
   """
 
   @property
@@ -57,6 +58,7 @@ class Encoder(Protocol):
   def embed_images(
     self, images: np.ndarray, /
   ) -> tuple[np.ndarray, np.ndarray]: ...
+  def embed_image_vectors(self, images: np.ndarray, /) -> np.ndarray: ...
   def embed_texts(self, texts: Sequence[str], /) -> TextEmbeds: ...
 
 
@@ -192,7 +194,7 @@ class ZeroShot:
     """Returns the (N, D) float32 embeddings of all images, in order."""
     return np.concatenate(
       [
-        encoder.embed_images(images)[0].astype(np.float32)
+        encoder.embed_image_vectors(images).astype(np.float32)
         for images in self._batches(encoder.image_size)
       ]
     )
