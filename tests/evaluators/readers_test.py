@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from tests.evaluators import rows
 from tier_jax.evaluators import bootstrap, readers, statistics
 
 REAL = Path(__file__).parents[3] / "shared/data/labels/chexpert_test_set"
@@ -105,51 +106,75 @@ def test_figures_are_those_of_the_calls_and_paired_with_a_models():
     readers.summarise(LABELS[:2], truth, {"one": calls / 2}, patients)
 
 
-def test_place_beside_the_curve_by_hand():
-  truth = np.array([1, 1, 1, 1, 0, 0, 0, 0, -1])
-  scores = np.array([0.9, 0.8, 0.6, 0.3, 0.7, 0.5, 0.2, 0.1, 0.5])
-  # The curve: (0, 0.5), (0.25, 0.5), (0.25, 0.75), (0.5, 0.75), (0.5, 1).
-  result = readers.readers_below(
-    truth,
-    scores,
-    {
-      "careful": np.array([1, 0, 0, 0, 0, 0, 0, 0, 1]),
-      "keen": np.array([1, 1, 1, 1, 1, 0, 0, 0, 1]),
-    },
+def _beside(truth, scores, calls):
+  """Returns the entry of a label whose readers called so."""
+  calls = {name: np.array(called)[:, None] for name, called in calls.items()}
+  truth = np.array(truth)[:, None]
+  ids = [str(i) for i in range(len(truth))]
+  figures = readers.summarise(("Edema",), truth, calls, ids, num_resamples=0)
+  # The model's rows come in another order than the readers' studies.
+  model = rows.Rows(
+    labels=("Edema",),
+    image_ids=tuple(ids),
+    patient_ids=tuple(ids),
+    truth=truth[::-1],
+    scores=np.array(scores, float)[::-1, None],
   )
-  assert result == {
-    "careful": {
-      "sensitivity": 0.25,
-      "specificity": 1.0,
-      "model_sensitivity": 0.5,
-      "below": True,
-    },
-    "keen": {
-      "sensitivity": 1.0,
-      "specificity": 0.75,
-      "model_sensitivity": 0.75,
-      "below": False,
-    },
-    "mean": {
-      "sensitivity": 0.625,
-      "specificity": 0.875,
-      "model_sensitivity": 0.5,
-      "below": False,
-    },
+  found = readers.beside_curve(figures, model)
+  assert found is not None
+  return {name: labels["Edema"] for name, labels in found.items()}
+
+
+def test_place_beside_the_curve_by_hand():
+  truth = [1, 1, 1, 1, 0, 0, 0, 0, -1]
+  scores = [0.9, 0.8, 0.6, 0.3, 0.7, 0.5, 0.2, 0.1, 0.5]
+  # The curve: (0, 0.5), (0.25, 0.5), (0.25, 0.75), (0.5, 0.75), (0.5, 1).
+  calls = {
+    "careful": [1, 0, 0, 0, 0, 0, 0, 0, 1],
+    "keen": [1, 1, 1, 1, 1, 0, 0, 0, 1],
   }
-  assert readers.readers_below(np.zeros(2), np.ones(2), {}) is None
+  found = _beside(truth, scores, calls)
+  rates = "sensitivity", "specificity"
+  points = {
+    name: (*(item[rate]["value"] for rate in rates), item["model_sensitivity"])
+    for name, item in found.items()
+  }
+  assert points == {
+    "careful": (0.25, 1.0, 0.5),
+    "keen": (1.0, 0.75, 0.75),
+    readers.MEAN: (0.625, 0.875, 0.5),
+  }
+  below = [name for name, item in found.items() if item["below"]]
+  assert below == ["careful"]
+  assert "f1" in found["keen"] and "f1" not in found[readers.MEAN]
+  assert list(_beside(truth, scores, {"one": calls["keen"]})) == ["one"]
+
+
+def test_a_label_without_a_class_has_no_place_beside_the_curve():
+  assert _beside([0, 0], [1, 2], {"a": [0, 1], "b": [1, 0]}) == {
+    "a": None,
+    "b": None,
+    readers.MEAN: None,
+  }
+  assert readers.beside_curve(None, rows.draw(0, "a")) is None
 
 
 def test_a_reader_who_calls_everything_meets_the_curves_end():
-  truth, scores = np.array([1, 0, 1, 0]), np.array([1.0, 2.0, 3.0, 3.0])
-  ones = np.ones(4, int)
-  result = readers.readers_below(truth, scores, {"all": ones})
-  assert result is not None and result["all"]["model_sensitivity"] == 1.0
+  found = _beside([1, 0, 1, 0], [1, 2, 3, 3], {"all": [1, 1, 1, 1]})
+  assert found["all"]["model_sensitivity"] == 1.0
   # A tie is a slope, whose points are reached by calling some of it at random.
-  half = readers.readers_below(
-    truth, np.ones(4), {"one": np.array([0, 1, 0, 0])}
-  )
-  assert half is not None and half["one"]["model_sensitivity"] == 0.5
+  half = _beside([1, 0, 1, 0], [1, 1, 1, 1], {"one": [0, 1, 0, 0]})
+  assert half["one"]["model_sensitivity"] == 0.5
+
+
+@pytest.mark.parametrize("alarms", range(1, 49))
+def test_a_reader_on_a_vertical_stretch_is_held_to_its_upper_end(alarms):
+  # 1 - (1 - k / 49) is not k / 49 for every k.
+  truth = [0] * 49 + [1, 1]
+  scores = [*range(49, 0, -1), 100, 49.5 - alarms]
+  called = [1] * alarms + [0] * (49 - alarms) + [1, 0]
+  found = _beside(truth, scores, {"one": called})["one"]
+  assert (found["model_sensitivity"], found["below"]) == (1.0, True)
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="../shared is not here")

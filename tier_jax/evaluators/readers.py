@@ -14,6 +14,8 @@ import numpy as np
 from tier_jax.evaluators import bootstrap, statistics, thresholds
 
 ID_COLUMN = "Study"
+MEAN = "mean reader"
+_ROUNDING = 1e-12  # of 1 - specificity, by which a vertical stretch is missed
 _MAX_BYTES = 64 * 2**20  # some 500,000 studies: a table of readers is no larger
 
 
@@ -121,52 +123,69 @@ def summarise(
   return summary
 
 
-def readers_below(
-  truth: np.ndarray, scores: np.ndarray, calls: Mapping[str, np.ndarray]
-) -> dict[str, dict[str, float | bool]] | None:
-  """Returns where readers, and their mean, stand to a model's ROC curve.
+def beside_curve(
+  figures: Mapping[str, Mapping[str, Mapping[str, Any] | None]] | None,
+  rows: thresholds.Rows,
+) -> dict[str, dict[str, dict[str, Any] | None]] | None:
+  """Returns readers' figures with where each stands to a model's ROC curve.
 
   Args:
-    truth: (N,) 1 present, 0 absent, -1 not counted.
-    scores: (N,) of the model.
-    calls: for each reader (N,) 1 called, 0 not called.
+    figures: as `summarise` returns them; None gives None.
+    rows: the same studies as the model scored them, in any order.
 
   Returns:
-    For each reader and for "mean", the mean point of all readers: sensitivity,
-    specificity, model_sensitivity, the curve's at that specificity, between
-    its points on a straight line, and below, whether the reader's is less.
-    None when the truth lacks a class.
-
-  Raises:
-    ValueError: if shapes differ, or a call or score is none.
+    The figures, and with them model_sensitivity, the curve's at the reader's
+    specificity, between its points on a straight line, and below, whether the
+    reader's is less. Of two readers or more also MEAN, their mean point:
+    sensitivity and specificity without an interval, and these two.
   """
-  if not statistics.has_classes(truth):
+  if figures is None:
     return None
-  rates = {}
-  for reader, called in calls.items():
-    cells = statistics.confusion(truth, called).sum(axis=0)
-    rates[reader] = statistics.call_figures(cells)[2:]
-  rates["mean"] = np.mean(list(rates.values()), axis=0)
-  alarms, hits = statistics.roc_curve(truth, scores)
-  result = {}
-  for reader, (sensitivity, specificity) in rates.items():
-    level = _height(alarms, hits, 1 - specificity)
-    result[reader] = {
-      "sensitivity": float(sensitivity),
-      "specificity": float(specificity),
-      "model_sensitivity": level,
-      "below": bool(sensitivity < level),
-    }
-  return result
+  found = {reader: dict(labels) for reader, labels in figures.items()}
+  if len(found) > 1:
+    found[MEAN] = _mean(list(figures.values()))
+  for i, label in enumerate(rows.labels):
+    truth = rows.truth[:, i]
+    if not statistics.has_classes(truth):
+      continue
+    alarms, hits = statistics.roc_curve(truth, rows.scores[:, i])
+    for labels in found.values():
+      item = labels.get(label)
+      if item is None:
+        continue
+      level = _height(alarms, hits, 1 - item["specificity"]["value"])
+      below = item["sensitivity"]["value"] < level
+      labels[label] = {**item, "model_sensitivity": level, "below": below}
+  return found
+
+
+def _mean(
+  readers: Sequence[Mapping[str, Mapping[str, Any] | None]],
+) -> dict[str, dict[str, Any] | None]:
+  """Returns for each label the mean point of all readers."""
+  means: dict[str, dict[str, Any] | None] = {}
+  for label in readers[0]:
+    items = [labels[label] for labels in readers]
+    means[label] = None
+    if all(items):
+      means[label] = {
+        rate: {
+          "value": float(np.mean([item[rate]["value"] for item in items])),
+          "low": None,
+          "high": None,
+        }
+        for rate in ("sensitivity", "specificity")
+      }
+  return means
 
 
 def _height(alarms: np.ndarray, hits: np.ndarray, at: float) -> float:
   """Returns the curve's height, at a vertical stretch its upper end."""
-  place = int(np.searchsorted(alarms, at, "right"))
+  place = int(np.searchsorted(alarms, at + _ROUNDING, "right"))
   if place == len(alarms):
     return float(hits[-1])
   left, right = alarms[place - 1], alarms[place]
-  share = (at - left) / (right - left)
+  share = max((at - left) / (right - left), 0.0)
   return float(hits[place - 1] + share * (hits[place] - hits[place - 1]))
 
 

@@ -27,6 +27,7 @@ from tier_jax.evaluators import (
   zero_shot,
 )
 from tier_jax.evaluators import parts as parts_lib
+from tier_jax.evaluators import readers as readers_lib
 
 _METRICS = "metrics.json"
 
@@ -41,6 +42,7 @@ def evaluate(
   *,
   parts: Mapping[str, Any] | None = None,
   readers: Mapping[str, Any] | None = None,
+  pictures: Sequence[str] = (),
   num_resamples: int = bootstrap.NUM_RESAMPLES,
   seed: int = metrics.SEED,
 ) -> dict[str, Any]:
@@ -55,6 +57,8 @@ def evaluate(
     parts: as `parts.evaluate` returns them; what files they name lie in
       `output_dir`.
     readers: as `reader_files.evaluate` returns them, by the name of an entry.
+    pictures: names of files in `output_dir` that show this very model; no
+      figure is computed from them.
     num_resamples, seed: of the bootstrap over patients.
 
   Returns:
@@ -94,7 +98,7 @@ def evaluate(
     },
     "files": {
       name: digests.of_file(output_dir / name)
-      for name in sorted({entry["scores"] for entry in entries})
+      for name in sorted({*pictures, *(entry["scores"] for entry in entries)})
     },
     "bootstrap": {
       "resampled": "patients",
@@ -164,7 +168,7 @@ def _benchmark(
       "thresholds_from": "validate" if chosen else None,
       "calibration": calibrated,
       "subgroups": subgroups.summarise(rows, apart=benchmark.apart, **settings),
-      "readers": (readers or {}).get(name),
+      "readers": readers_lib.beside_curve((readers or {}).get(name), rows),
     }
   return entries
 
