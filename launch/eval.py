@@ -174,6 +174,8 @@ def _read_readers(evaluators):
 def _score(evaluators, model, output_dir, called):
   page = output_dir / "report.html"
   workdir = Path(_WORKDIR.value or output_dir)
+  pictures = output_dir / runs.HEATMAPS
+  pictures.unlink(missing_ok=True)  # of an earlier evaluation
   if isinstance(model, external.Predictions):
     facts, made = {"predictions_file": model.name}, {}
   else:
@@ -189,14 +191,19 @@ def _score(evaluators, model, output_dir, called):
       benchmarks=evaluators,
     )
     made = parts.evaluate(model, source, _PARTS.value, output_dir)
-  results.evaluate(
-    evaluators, model, output_dir, facts, parts=made, readers=called
-  )
-  if not isinstance(model, external.Predictions):
     cases = heatmaps.Cases(_data_dir(model), evaluators, model.image_size)
     maps = cases.compute(model)
     if maps is not None:
-      maps.save(output_dir / "heatmaps.npz")
+      maps.save(pictures)
+  results.evaluate(
+    evaluators,
+    model,
+    output_dir,
+    facts,
+    parts=made,
+    readers=called,
+    pictures=[pictures.name] if pictures.is_file() else [],
+  )
   run = runs.read(workdir.resolve().name, workdir, output_dir)
   report.write(page, [run], {})
   if not jax.process_index():

@@ -9,9 +9,12 @@ from typing import Any
 from tier_jax.evaluators import (
   digests,
   grounding_scores,
+  heatmaps,
   score_files,
   zero_shot,
 )
+
+HEATMAPS = "heatmaps.npz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,16 @@ class Run:
     """
     entry = self.metrics["grounding"][dataset]
     return grounding_scores.read(self._file(entry["scores"]))
+
+  def maps(self) -> heatmaps.Heatmaps | None:
+    """Returns the heat-maps of this evaluation, None if it drew none.
+
+    Raises:
+      ValueError: as `scores`.
+    """
+    if HEATMAPS not in self.metrics.get("files", {}):
+      return None
+    return heatmaps.load(self._file(HEATMAPS))
 
   def _file(self, name: str) -> Path:
     """Returns the path of a file, after comparing it with its digest."""
