@@ -65,14 +65,15 @@ def test_variance_over_patients_equals_obuchowskis_sums():
   rng = np.random.default_rng(1)
   for _ in range(50):
     patients = rng.integers(0, 15, 50)
-    truth = rng.integers(0, 2, 50)
+    truth = rng.integers(-1, 2, 50)
+    truth[patients < 3] = -1  # patients who are not counted at all
     scores = np.round(rng.normal(size=50) + truth, 1)
     v10, v01 = _components(truth, scores)
     area = v10.mean()
     m, n = len(v10), len(v01)
     shares = np.empty(50)
     shares[truth == 1], shares[truth == 0] = v10, v01
-    names = np.unique(patients)
+    names = np.unique(patients[truth != -1])
     rows = [np.flatnonzero(patients == name) for name in names]
     pos = [shares[r][truth[r] == 1] - area for r in rows]
     neg = [shares[r][truth[r] == 0] - area for r in rows]

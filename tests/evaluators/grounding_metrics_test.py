@@ -61,9 +61,27 @@ def test_perfect_maps_score_one():
     if not truth.any() or truth.all():
       continue
     got = _score(truth, truth)
-    assert np.isnan(got.pop("cnr"))  # there is no noise
+    assert got.pop("cnr") == pytest.approx(10, abs=1e-12)
     assert set(got.values()) == {1.0}
-    assert _score(truth + rng.normal(0, 1e-3, truth.shape), truth)["cnr"] > 500
+
+
+def test_cnr_rises_up_to_the_perfect_map():
+  rng = np.random.default_rng(4)
+  truth = np.kron(TRUTH, np.ones((8, 8))) > 0
+  noise = rng.random(truth.shape)
+  got = [
+    _score((1 - share) * noise + share * truth, truth)["cnr"]
+    for share in (0, 0.2, 0.5, 0.7, 0.9, 0.99, 0.999, 1)
+  ]
+  assert (np.diff(got) > 0).all()
+  assert got[-1] == pytest.approx(10, abs=1e-12)
+  # Where there is enough noise, the fraction is as it is published.
+  level = 0.5 * noise + 0.5 * truth
+  inside, outside = level[truth], level[~truth]
+  gap = inside.mean() - outside.mean()
+  assert got[2] == pytest.approx(
+    gap / np.sqrt(inside.var() + outside.var()), rel=1e-6
+  )
 
 
 def test_constant_map_points_everywhere_and_marks_nothing():
@@ -133,6 +151,12 @@ def test_bad_input(similarity, truth, words):
 
 
 def test_finding_that_fills_the_view_has_no_contrast():
-  got = _score(np.eye(2), np.ones((4, 4), bool))
-  assert np.isnan(got["cnr"])
-  assert got["pointing_game"] == 1
+  whole = np.ones((4, 4), bool)
+  for similarity in (np.eye(2), np.ones((2, 2))):
+    got = _score(similarity, whole)
+    assert np.isnan(got["cnr"])
+    assert got["pointing_game"] == 1
+  # So that every map's mean is over the same items.
+  assert np.isnan(grounding_metrics.chance(whole)).tolist() == [
+    name == "cnr" for name in grounding_metrics.METRICS
+  ]

@@ -114,6 +114,7 @@ def test_a_model_that_sees_beats_chance_and_ties_a_perfect_prior(
   }
   for metric in ("pointing_game", "miou", "dice"):
     assert part["prior"]["macro"][metric]["value"] == 1
+  assert part["prior"]["macro"]["cnr"]["value"] == pytest.approx(10)
   assert part["against_prior"]["pointing_game"]["value"] == 0
   assert part["against_prior"]["miou"]["high"] < 0
   assert part["token_against_prior_of_phrase"] == part["against_prior"]
@@ -155,12 +156,38 @@ def test_macro_is_the_mean_over_findings(directory, tmp_path):
   _evaluate(Seeing(), directory, tmp_path)
   scores = grounding_scores.read(tmp_path / "grounding.csv")
   column = grounding_metrics.METRICS.index("miou")
-  values = scores.values["phrase"][:, column]
   names = np.array(scores.findings)
-  means = [values[names == finding].mean() for finding in PLACES]
+
+  def mean(values, findings):
+    means = [values[names == name, column].mean() for name in findings]
+    return pytest.approx(np.mean(means), rel=1e-12)
+
+  # Mass has no prior, and would count in some of the maps alone.
   part = grounding_scores.summarise(scores, num_resamples=50)
+  assert part["without_prior"] == ["Mass"]
+  for name, item in {**part["maps"], **part}.items():
+    if name in grounding_scores.MAPS:
+      macro = item["macro"]["miou"]["value"]
+      assert macro == mean(scores.values[name], ("Edema", "Pneumothorax"))
+  phrase = part["maps"]["phrase"]
+  assert phrase["findings"]["Mass"]["miou"]["value"] == mean(
+    scores.values["phrase"], ["Mass"]
+  )
+  own, prior = phrase["macro"]["dice"], part["prior"]["macro"]["dice"]
+  assert part["against_prior"]["dice"]["value"] == pytest.approx(
+    own["value"] - prior["value"], abs=1e-12
+  )
+
+  # Without any, all findings count.
+  scores = dataclasses.replace(
+    scores,
+    values=scores.values
+    | {"prior": np.full_like(scores.values["prior"], np.nan)},
+  )
+  part = grounding_scores.summarise(scores, num_resamples=50)
+  assert part["without_prior"] == []
   macro = part["maps"]["phrase"]["macro"]["miou"]
-  assert macro["value"] == pytest.approx(np.mean(means), rel=1e-12)
+  assert macro["value"] == mean(scores.values["phrase"], PLACES)
 
 
 def test_what_is_written_is_read_again(directory, tmp_path):
@@ -184,10 +211,41 @@ def test_difference_is_paired(directory):
   assert same["phrase"]["macro"]["miou"] == {"value": 0, "low": 0, "high": 0}
   other = grounding_scores.difference(one, two, num_resamples=50)
   assert other["token"]["macro"]["miou"]["low"] > 0
-  fewer = dataclasses.replace(one, findings=("Edema",) * 6)
-  with pytest.raises(ValueError, match="not the same images and findings"):
-    grounding_scores.difference(one, fewer)
+  assert other["left_out"] == 0
   assert grounding_scores.summarise(one, num_resamples=0)["prior"] is None
+
+
+def test_difference_is_of_the_items_that_both_have(directory):
+  one = grounding.score(Seeing(), directory, "test", None)
+  two = grounding.score(Blind(), directory, "test", None)
+  assert one is not None
+  assert two is not None
+
+  def kept(scores, rows):
+    return dataclasses.replace(
+      scores,
+      image_ids=tuple(scores.image_ids[i] for i in rows),
+      patient_ids=tuple(scores.patient_ids[i] for i in rows),
+      findings=tuple(scores.findings[i] for i in rows),
+      values={name: item[rows] for name, item in scores.values.items()},
+    )
+
+  # Each lacks an item of the other's, and they stand in another order.
+  found = grounding_scores.difference(
+    kept(one, [4, 1, 2, 3, 0]), kept(two, [1, 2, 5, 3, 4]), num_resamples=50
+  )
+  assert found.pop("left_out") == 2
+  alike = grounding_scores.difference(
+    kept(one, [4, 1, 2, 3]), kept(two, [4, 1, 2, 3]), num_resamples=50
+  )
+  assert alike.pop("left_out") == 0
+  assert found == alike
+  assert found["phrase"]["rows"] == 4
+  nothing = grounding_scores.difference(kept(one, [0]), kept(two, [1]))
+  assert nothing == {
+    **dict.fromkeys(grounding_scores.ASKED),
+    "left_out": 2,
+  }
 
 
 def test_nothing_outlined_gives_nothing(directory, tmp_path):

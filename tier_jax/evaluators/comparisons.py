@@ -59,9 +59,13 @@ def auroc_covariance(
   truth, scores = np.asarray(truth), np.asarray(scores)
   if scores.ndim != 2:
     raise ValueError(f"scores is {scores.shape}, expected (N, M)")
-  index, num_patients = bootstrap.number_patients(patients, len(truth))
+  index, _ = bootstrap.number_patients(patients, len(truth))
   for column in scores.T:
     statistics.check(truth, column)
+  # A patient of whom no row is counted is none.
+  counted = truth != -1
+  truth, scores = truth[counted], scores[counted]
+  index, num_patients = bootstrap.number_patients(index[counted], len(truth))
   positive, negative = truth == 1, truth == 0
   num_positives, num_negatives = positive.sum(), negative.sum()
   with_positive = len(np.unique(index[positive]))

@@ -19,6 +19,9 @@ METRICS = (
 SUMMARY = METRICS[:4]
 
 _DICE_THRESHOLD = 0.5
+# Of a map's range. Maps of chance have four times as much, and below a few
+# hundredths what is left is how the map was enlarged.
+_LEAST_NOISE = 0.1
 _ROUNDING = 1e-9  # of float64, after some operations
 _TIE = 1e-6  # of the largest value: what float32 does not tell apart
 
@@ -32,8 +35,10 @@ def score(similarity: np.ndarray, truth: np.ndarray) -> np.ndarray:
     Not the largest pixel of the enlarged map: interpolation lowers peaks, but
     not those at the image's border, and so points there more often than chance.
   cnr: contrast to noise, (mean inside - mean outside) / sqrt(variance inside +
-    variance outside), signed: negative where the map is turned over. 0 for a
-    constant map; NaN if nothing lies outside, or nothing varies but the means.
+    variance outside), signed: negative where the map is turned over; in
+    [-10, 10], as the noise counts as a tenth of the map's range at least. A
+    perfect map, which has none, so scores 10, and cannot outweigh all others in
+    a mean. 0 for a constant map; NaN if nothing lies outside, whatever the map.
   iou@t: of the truth with the pixels at t or above of the map scaled to [0, 1].
     The paper below cuts the cosines themselves. A constant map marks nothing.
   miou: mean of iou@t over THRESHOLDS.
@@ -44,13 +49,13 @@ def score(similarity: np.ndarray, truth: np.ndarray) -> np.ndarray:
     truth: (S, S) bool, True where the finding is.
 
   Returns:
-    (len(METRICS),) float64; all but the cnr in [0, 1].
+    (len(METRICS),) float64; all but the cnr in [0, 1], none but it NaN.
 
   Raises:
     ValueError: if truth is empty or no (S, S) bool, or the map not finite.
 
   Source: pointing game: Zhang et al. 2016; the others, and the thresholds:
-    Boecking et al. 2022 (BioViL).
+    Boecking et al. 2022 (BioViL), whose cnr has no least noise.
   """
   if truth.ndim != 2 or truth.dtype != np.bool_ or not truth.any():
     raise ValueError(
@@ -66,9 +71,10 @@ def score(similarity: np.ndarray, truth: np.ndarray) -> np.ndarray:
   tie = _TIE * max(abs(low), abs(high))
   pointing = _at_centres(truth, similarity.shape)[similarity >= high - tie]
   if high - low <= 2 * tie:
-    return np.array([pointing.mean(), *np.zeros(len(METRICS) - 1)])
-  level = enlarge(similarity, truth.shape)
-  level = (level - level.min()) / (level.max() - level.min())
+    level = np.zeros(truth.shape)
+  else:
+    level = enlarge(similarity, truth.shape)
+    level = (level - level.min()) / (level.max() - level.min())
   overlaps = [_overlap(level, truth, t) for t in THRESHOLDS]
   ious = [both / (one + own - both) for both, one, own in overlaps]
   both, one, own = _overlap(level, truth, _DICE_THRESHOLD)
@@ -89,7 +95,8 @@ def chance(truth: np.ndarray) -> np.ndarray:
   Its pixels are independent and uniform in [0, 1], so that a threshold t marks
   1 - t of the image wherever that is. With s the truth's share of the image,
   the pointing game is s, the cnr 0, iou@t s (1 - t) / (s + (1 - t) - s (1 - t))
-  and dice at 0.5 2 s / 2 / (s + 1 / 2), in the limit of many pixels.
+  and dice at 0.5 2 s / 2 / (s + 1 / 2), in the limit of many pixels. The cnr is
+  NaN where that of any map is.
 
   Args:
     truth: (S, S) bool.
@@ -99,7 +106,8 @@ def chance(truth: np.ndarray) -> np.ndarray:
     share * (1 - t) / (share + (1 - t) - share * (1 - t)) for t in THRESHOLDS
   ]
   dice = share / (share + _DICE_THRESHOLD)
-  return np.array([share, 0.0, np.mean(ious), dice, *ious])
+  cnr = np.nan if truth.all() else 0.0
+  return np.array([share, cnr, np.mean(ious), dice, *ious])
 
 
 def enlarge(similarity: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -137,7 +145,5 @@ def _cnr(level, truth) -> float:
   inside, outside = level[truth], level[~truth]
   if not len(outside):
     return np.nan
-  noise = inside.var() + outside.var()
-  if noise <= _ROUNDING**2:
-    return np.nan
-  return float((inside.mean() - outside.mean()) / np.sqrt(noise))
+  noise = max(np.sqrt(inside.var() + outside.var()), _LEAST_NOISE)
+  return float((inside.mean() - outside.mean()) / noise)

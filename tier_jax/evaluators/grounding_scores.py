@@ -50,6 +50,8 @@ def summarise(
     maps: for each of ASKED, and beside it prior, prior_of_phrase and
       random: rows, macro (the mean over findings of each metric's mean) and
       findings (rows and the mean of each); None for a map that is not there.
+    without_prior: findings that have no prior while others have. They count
+      towards no macro, so that all macros are over the same items.
     against_prior, against_prior_of_phrase: macro of the paired differences of
       the phrase's map to each prior; with "token_" and "contrast_" before, of
       the others. None without a prior.
@@ -70,6 +72,7 @@ def summarise(
   return {
     "maps": {name: parts[name] for name in ASKED},
     **{name: parts[name] for name in MAPS[len(ASKED) :]},
+    "without_prior": sorted(set(scores.findings) - _in_macro(scores)),
     **against,
   }
 
@@ -81,24 +84,20 @@ def difference(
   num_resamples: int = bootstrap.NUM_RESAMPLES,
   seed: int = 0,
 ) -> dict[str, Any]:
-  """Returns first - second, paired over the same items, with intervals.
+  """Returns first - second over the items of both, with intervals.
+
+  Models of different image size may see different items: a box can lie outside
+  of one crop alone.
 
   Returns:
-    Each of ASKED: rows, macro and findings, as in `summarise`.
-
-  Raises:
-    ValueError: if the two hold different items.
+    Each of ASKED: rows, macro and findings, as in `summarise`, or None without
+    an item; left_out, how many items only one of the two has.
   """
-  keys = [
-    (scores.image_ids, scores.patient_ids, scores.findings)
-    for scores in (first, second)
-  ]
-  if keys[0] != keys[1]:
-    raise ValueError(
-      f"{len(first.findings)} and {len(second.findings)} grounding items are "
-      "not the same images and findings, expected those of one split"
-    )
-  return {
+  one, two = (_places(scores) for scores in (first, second))
+  shared = [key for key in one if key in two]
+  first = _take(first, [one[key] for key in shared])
+  second = _take(second, [two[key] for key in shared])
+  parts = {
     name: _figures(
       first.values[name] - second.values[name],
       first,
@@ -108,6 +107,23 @@ def difference(
     )
     for name in ASKED
   }
+  return {**parts, "left_out": len(one) + len(two) - 2 * len(shared)}
+
+
+def _places(scores: Scores) -> dict[tuple[str, str, str], int]:
+  """Returns the row of each item by its image, patient and finding."""
+  ids = zip(scores.image_ids, scores.patient_ids, scores.findings, strict=True)
+  return {key: i for i, key in enumerate(ids)}
+
+
+def _take(scores: Scores, rows: Sequence[int]) -> Scores:
+  """Returns the items of some rows, in their order."""
+  return Scores(
+    image_ids=tuple(scores.image_ids[i] for i in rows),
+    patient_ids=tuple(scores.patient_ids[i] for i in rows),
+    findings=tuple(scores.findings[i] for i in rows),
+    values={name: values[list(rows)] for name, values in scores.values.items()},
+  )
 
 
 def write(path: Path, scores: Scores) -> None:
@@ -171,7 +187,8 @@ def _figures(
   """Returns rows, macro and findings of (N, len(METRICS)) values.
 
   Each item counts in the column of its finding; a metric that none of a
-  finding's items has is left out there and in the macro.
+  finding's items has is left out there and in the macro. In that count only
+  findings that have a prior, if any have.
   """
   rows = ~np.isnan(values).all(axis=1)
   if not rows.any():
@@ -198,10 +215,18 @@ def _figures(
         value = float(means[f, m]) if counts[f, m] else None
         findings[name][metric] = statistics.estimate(value, draws[:, f, m])
   macro = {}
+  in_macro = np.isin(names, list(_in_macro(scores)))
   for m, metric in enumerate(metrics):
-    there = counts[:, m] > 0
+    there = in_macro & (counts[:, m] > 0)
     macro[metric] = statistics.estimate(
       float(means[there, m].mean()) if there.any() else None,
       draws[:, there, m].mean(axis=1) if there.any() else draws[:0, 0, m],
     )
   return {"rows": int(rows.sum()), "macro": macro, "findings": findings}
+
+
+def _in_macro(scores: Scores) -> set[str]:
+  """Returns the findings that have a prior or, if none has, all of them."""
+  known = ~np.isnan(scores.values["prior"]).all(axis=1)
+  names = np.array(scores.findings)
+  return set((names[known] if known.any() else names).tolist())
