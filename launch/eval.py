@@ -104,20 +104,22 @@ def main(argv: list[str]) -> None:
   metric_writer.log_plainly()
   try:
     distributed.initialize()
+    asked = _benchmarks()
+    parts.check(_PARTS.value, asked)
     model = _load()
-    evaluators = _evaluators(model)
+    evaluators = _evaluators(asked, model)
     if model is None:
       return _write_templates(evaluators)
     if isinstance(model, external.Predictions):
       external.check(model, evaluators)
     called = _read_readers(evaluators)
+    with contextlib.ExitStack() as stack:
+      output_dir = Path(_OUTPUT_DIR.value or _WORKDIR.value or "")
+      if jax.process_index():  # it takes part in the computing, no more
+        output_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+      _score(evaluators, model, output_dir, called)
   except ValueError as error:
     sys.exit(f"error: {error}")
-  with contextlib.ExitStack() as stack:
-    output_dir = Path(_OUTPUT_DIR.value or _WORKDIR.value or "")
-    if jax.process_index():  # it takes part in the computing, no more
-      output_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    _score(evaluators, model, output_dir, called)
 
 
 def _load() -> inference.Model | external.Predictions | None:
@@ -133,16 +135,23 @@ def _load() -> inference.Model | external.Predictions | None:
   return external.read(Path(_SCORES.value)) if _SCORES.value else None
 
 
-def _evaluators(model) -> list[zero_shot.ZeroShot]:
+def _benchmarks() -> list[benchmark.Benchmark]:
   if not _BENCHMARK.value:
     raise ValueError("--benchmark is empty, expected e.g. chexpert,padchest")
   changes = {"split": _SPLIT.value, "scoring": _SCORING.value}
   changes = {name: value for name, value in changes.items() if value}
-  asked = [
+  return [
     dataclasses.replace(registry.find(name), **changes)
     for name in dict.fromkeys(_BENCHMARK.value)
   ]
-  return [zero_shot.ZeroShot(a, _data_dir(model) / a.dataset) for a in asked]
+
+
+def _evaluators(asked, model) -> list[zero_shot.ZeroShot]:
+  found = [zero_shot.ZeroShot(a, _data_dir(model) / a.dataset) for a in asked]
+  for item in found:
+    if item.benchmark.study_level:
+      item.unscored.by_study()  # for its checks: scoring can take hours
+  return found
 
 
 def _data_dir(model) -> Path:
@@ -150,6 +159,8 @@ def _data_dir(model) -> Path:
 
 
 def _write_templates(evaluators):
+  if jax.process_index():
+    return
   for item in evaluators:
     asked = [item, *filter(None, [item.sibling("validate")])]
     for path in external.write_template(Path(_OUTPUT_DIR.value or ""), asked):
@@ -176,9 +187,12 @@ def _score(evaluators, model, output_dir, called):
   workdir = Path(_WORKDIR.value or output_dir)
   pictures = output_dir / runs.HEATMAPS
   pictures.unlink(missing_ok=True)  # of an earlier evaluation
+  kept: zero_shot.Kept = {}
   if isinstance(model, external.Predictions):
-    facts, made = {"predictions_file": model.name}, {}
+    encoder, made = model, {}
+    facts = {"predictions_file": model.name}
   else:
+    encoder = model.encoder
     facts = {
       "step": model.step,
       "params": model.params_kind,
@@ -189,28 +203,37 @@ def _score(evaluators, model, output_dir, called):
       pairs=model.config.data.datasets[0],
       temperature=model.config.loss.penalty_temperature,
       benchmarks=evaluators,
+      kept=kept,
     )
-    made = parts.evaluate(model, source, _PARTS.value, output_dir)
-    cases = heatmaps.Cases(_data_dir(model), evaluators, model.image_size)
-    maps = cases.compute(model)
+    made = parts.evaluate(encoder, source, _PARTS.value, output_dir)
+    cases = heatmaps.Cases(
+      source.data_dir / source.pairs, evaluators, encoder.image_size
+    )
+    maps = cases.compute(encoder)
     if maps is not None:
       maps.save(pictures)
+  if jax.process_index():
+    # All processes embed in the same order and, so that none waits in vain for
+    # another, at the same pace. What is left needs no device.
+    results.score(evaluators, encoder, kept)
+    return distributed.wait("evaluated")
   results.evaluate(
     evaluators,
-    model,
+    encoder,
     output_dir,
     facts,
     parts=made,
     readers=called,
     pictures=[pictures.name] if pictures.is_file() else [],
+    kept=kept,
   )
   run = runs.read(workdir.resolve().name, workdir, output_dir)
   report.write(page, [run], {})
-  if not jax.process_index():
-    print(tables.table([run], {}))
-    if measured := tables.parts(run):
-      print(f"{measured}\n")
-    print(f"report: {page}")
+  print(tables.table([run], {}))
+  if measured := tables.parts(run):
+    print(f"{measured}\n")
+  print(f"report: {page}")
+  distributed.wait("evaluated")
 
 
 if __name__ == "__main__":

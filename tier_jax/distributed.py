@@ -4,9 +4,11 @@ import os
 
 import jax
 from absl import logging
+from orbax.checkpoint import multihost
 
 # For any launcher that jax does not know; jax itself reads the first.
 _EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+_LATEST_MS = 24 * 3600 * 1000
 
 
 def initialize() -> None:
@@ -48,6 +50,18 @@ def initialize() -> None:
   )
   if jax.process_index():
     logging.set_verbosity(logging.WARNING)
+
+
+def wait(name: str) -> None:
+  """Returns when every process of the job has come here, however late.
+
+  A process that ended instead would after five minutes be taken for lost, and
+  so end the others. No device works meanwhile.
+
+  Args:
+    name: of this place; used once in a job.
+  """
+  multihost.get_barrier_sync_fn()(key=name, timeout_ms=_LATEST_MS)
 
 
 def _explicit(given):

@@ -71,7 +71,7 @@ class Validation:
       else:
         logging.info("no zero-shot validation: %s is not there", directory)
     self._cases = heatmaps.Cases(
-      Path(config.data.data_dir),
+      Path(config.data.data_dir) / config.data.datasets[0],
       [self._zero_shot] if self._zero_shot else [],
       config.model.image.image_size,
     )

@@ -105,6 +105,16 @@ def test_records_without_a_text_are_left_out(config, monkeypatch):
   assert texts == ["Edema.", "No edema.", "Effusion."]
 
 
+def test_splits_are_those_with_records(tmp_path):
+  assert loader.splits(tmp_path / "nothing") == ()
+  write_dataset(tmp_path, ["Clear."], "test", shards=1)
+  write_dataset(tmp_path, [], "train", shards=1)
+  assert loader.splits(tmp_path) == ("test",)
+  (tmp_path / "manifest.json").unlink()
+  with pytest.raises(ValueError, match=r"holds no manifest\.json"):
+    loader.splits(tmp_path)
+
+
 def test_batches_have_the_promised_form(config):
   batch = next(iterator(config))
   assert batch["image"].shape == (4, 16, 16)

@@ -21,7 +21,9 @@ def _evaluators(tmp_path):
 
 def _compute(tmp_path, encoder=None):
   encoder = encoder or datasets.Encoder()
-  cases = heatmaps.Cases(tmp_path, _evaluators(tmp_path), encoder.image_size)
+  cases = heatmaps.Cases(
+    tmp_path / "reports", _evaluators(tmp_path), encoder.image_size
+  )
   return cases.compute(encoder)
 
 
@@ -36,7 +38,7 @@ def _boxed():
 
 
 def test_maps_are_the_cosines_of_tokens_and_patches(tmp_path):
-  datasets.write(tmp_path / "mimic_cxr", {"test": _boxed()})
+  datasets.write(tmp_path / "reports", {"test": _boxed()})
   encoder = datasets.Encoder()
   maps = _compute(tmp_path)
   assert maps.findings.tolist() == ["Consolidation", "Edema", "Edema", "Edema"]
@@ -62,7 +64,7 @@ def test_maps_are_the_cosines_of_tokens_and_patches(tmp_path):
 def test_only_what_is_shown_is_decoded(tmp_path, monkeypatch):
   rows = [datasets.record(i, level=i) for i in range(20)] + _boxed()
   rows.append(dataclasses.replace(_boxed()[1], view="lateral"))
-  datasets.write(tmp_path / "mimic_cxr", {"validate": rows})
+  datasets.write(tmp_path / "reports", {"validate": rows})
   decoded = []
   decode = records.decode
   monkeypatch.setattr(
@@ -75,11 +77,11 @@ def test_only_what_is_shown_is_decoded(tmp_path, monkeypatch):
 
 
 def test_damaged_dataset_is_an_error_and_a_missing_one_is_none(tmp_path):
-  directory = datasets.write(tmp_path / "mimic_cxr", {"test": _boxed()})
+  directory = datasets.write(tmp_path / "reports", {"test": _boxed()})
   shard = next(directory.glob("*.array_record*"))
   shard.write_bytes(shard.read_bytes()[:100])
-  with pytest.raises(ValueError, match=r"mimic_cxr-test\.array_record"):
-    heatmaps.Cases(tmp_path, [], 16)
+  with pytest.raises(ValueError, match=r"reports-test\.array_record"):
+    heatmaps.Cases(directory, [], 16)
   assert (
     heatmaps.Cases(tmp_path / "no", [], 16).compute(datasets.Encoder()) is None
   )
@@ -100,7 +102,7 @@ def test_pieces_of_a_word_share_a_map():
 
 
 def test_file_is_plain_arrays_and_the_same_each_time(tmp_path):
-  datasets.write(tmp_path / "mimic_cxr", {"test": _boxed()})
+  datasets.write(tmp_path / "reports", {"test": _boxed()})
   maps = _compute(tmp_path)
   maps.save(tmp_path / "a.npz")
   again = heatmaps.load(tmp_path / "a.npz")

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from tests.evaluators import datasets
@@ -59,7 +61,17 @@ def test_every_part_that_the_data_allow(source, tmp_path):
     assert entry["dataset"] == "ours"
     assert entry["data_manifest_sha256"] == manifest
   assert list(made["probe"]) == ["table:ours"]
-  results.evaluate(source.benchmarks, encoder, out, {}, parts=made, **SETTINGS)
+  embedded = list(encoder.batches)
+  results.evaluate(
+    source.benchmarks,
+    encoder,
+    out,
+    {},
+    parts=made,
+    kept=source.kept,
+    **SETTINGS,
+  )
+  assert encoder.batches == embedded  # of the probe
   run = runs.read("ours", out, out)
   items = run.grounding("ours")
   assert items.findings == ("Edema",) * 6
@@ -85,3 +97,8 @@ def test_a_part_that_the_data_do_not_allow_is_none(source, tmp_path):
   assert made == {"retrieval": None, "similarity": None, "probe": None}
   with pytest.raises(ValueError, match="part 'x' is none of retrieval, gro"):
     parts.evaluate(datasets.Encoder(), bare, ["x"], tmp_path, **SETTINGS)
+  for split in ("train", "validate"):
+    asked = [dataclasses.replace(registry.find("table:ours"), split=split)]
+    parts.check(parts.DEFAULT, asked)
+    with pytest.raises(ValueError, match=f"'{split}' is used in training"):
+      parts.check(["probe"], asked)

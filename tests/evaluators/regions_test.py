@@ -87,14 +87,3 @@ def test_only_records_with_something_in_view_are_read(tmp_path):
   assert [record.patient_id for record, _ in found] == ["patient0", "patient3"]
   assert [item.finding for item in found[1][1]] == ["Edema", "Mass"]
   assert found[1][1][1].phrase == "There is a mass in the left lung."
-
-
-def test_splits_are_those_with_records(tmp_path):
-  assert regions.splits(tmp_path / "nothing") == ()
-  directory = datasets.write(
-    tmp_path / "nih", {"test": [datasets.record(0)], "train": []}
-  )
-  assert regions.splits(directory) == ("test",)
-  (directory / "manifest.json").unlink()
-  with pytest.raises(ValueError, match=r"holds no manifest\.json"):
-    regions.splits(directory)

@@ -92,6 +92,8 @@ def test_thresholds_and_calibration_come_from_validation(tmp_path):
   assert entry["labels"]["Edema"]["operating"] is not None
   assert fitted is not None
   assert entry["calibration"]["ece"] == fitted["ece"]
+  assert "percentile" in metrics["bootstrap"]["interval"]
+  assert "reflected" in entry["calibration"]["interval"]
   assert set(entry["subgroups"]) == {"sex", "age_band", "view"}
   assert entry["subgroups"]["sex"]["F"]["patients"] == 10
   study = metrics["benchmarks"]["chexpert_study"]
@@ -166,3 +168,16 @@ def test_benchmarks_of_one_split_embed_its_images_once(tmp_path):
     num_resamples=0,
   )
   assert encoder.batches == [20, 20]  # test, validate
+
+
+def test_what_was_embedded_before_is_not_again(tmp_path):
+  encoder = datasets.Encoder()
+  evaluator = zero_shot.ZeroShot(chexpert.TEST, _held_out(tmp_path))
+  kept = {}
+  scores, validation = results.score([evaluator], encoder, kept)[0]
+  assert encoder.batches == [20, 20]
+  again, other = results.score([evaluator], encoder, kept)[0]
+  assert encoder.batches == [20, 20]
+  assert validation is not None and other is not None
+  np.testing.assert_array_equal(scores.scores, again.scores)
+  np.testing.assert_array_equal(validation.scores, other.scores)

@@ -16,7 +16,7 @@ from tests.evaluators import datasets
 from tier_jax import inference
 
 def load(workdir, step, params):
-  model = datasets.Encoder()
+  model = types.SimpleNamespace(encoder=datasets.Encoder())
   model.params_kind = params or "ema"
   model.step, model.params_digest = 12, "ab" * 32
   model.config = types.SimpleNamespace(
@@ -42,6 +42,29 @@ def end(argv):
     return exit_.code
 
 print(json.dumps([end(argv) for argv in json.loads(sys.argv[1])]))
+"""
+)
+# The first process, then the second, which is told that it is that.
+TWO = (
+  PRELUDE
+  + """
+import contextlib, io, os
+import jax
+
+seen = []
+for index in (0, 1):
+  encoders, printed = [], io.StringIO()
+  inference.load = lambda *arguments: (
+    encoders.append(load(*arguments)) or encoders[-1])
+  jax.process_index = lambda: index
+  flags.FLAGS.unparse_flags()
+  out = os.path.join(sys.argv[1].removeprefix("--workdir="), str(index))
+  flags.FLAGS([*sys.argv, f"--output_dir={out}"])
+  with contextlib.redirect_stdout(printed):
+    eval.main(["eval.py"])
+  encoder = encoders[0].encoder
+  seen.append([printed.getvalue(), encoder.batches, encoder.texts])
+print(json.dumps(seen))
 """
 )
 
@@ -71,6 +94,8 @@ def workdir(tmp_path_factory):
     for i in range(10)
   ]
   datasets.write(root / "data" / "chexpert", {"test": rows})
+  clash = [datasets.record(0, image=i, labels={"Edema": i}) for i in range(2)]
+  datasets.write(root / "clash" / "chexpert", {"test": clash})
   return root
 
 
@@ -135,6 +160,49 @@ def test_another_model_is_scored_from_a_template_it_filled_in(
   assert (out / "report.html").is_file()
 
 
+def _splits(size):
+  """As `workdir` has, with a train and a validation split too."""
+  return {
+    split: [
+      datasets.record(
+        20 * k + i,
+        level=9 * i,
+        labels={"Edema": i % 2},
+        findings=f"Edema, {i}." if i % 2 else "No edema.",
+        boxes=(("Edema", (0, 0, 16, 40)),) if i % 2 else (),
+      )
+      for i in range(size)
+    ]
+    for k, split in enumerate(("test", "validate", "train"))
+  }
+
+
+def test_other_processes_embed_as_the_first_does_and_write_nothing(tmp_path):
+  datasets.write(tmp_path / "data" / "chexpert", _splits(10))
+  names = "--benchmark=chexpert,chexpert_14"
+  measured = "--parts=retrieval,grounding,similarity,probe"
+  done = _eval(f"--workdir={tmp_path}", names, measured, driver=TWO)
+  assert done.returncode == 0, done.stderr
+  (said, *first), (nothing, *second) = json.loads(done.stdout)
+  assert "report: " in said and nothing == ""
+  assert first == second and first[0] and first[1]
+  assert (tmp_path / "0" / "report.html").is_file()
+  assert not (tmp_path / "1").exists()
+
+
+def test_what_is_damaged_is_told_in_a_line(tmp_path):
+  directory = datasets.write(tmp_path / "data" / "chexpert", _splits(10))
+  shard = directory / "chexpert-validate.array_record-00000-of-00001"
+  content = bytearray(shard.read_bytes())
+  content[content.index(b"image25-0")] ^= 1  # of an image with a box
+  shard.write_bytes(content)
+  done = _eval(f"--workdir={tmp_path}", "--benchmark=chexpert")
+  assert done.returncode == 1
+  last = done.stderr.splitlines()[-1]
+  assert last.startswith("error: record ") and f"{shard} does not read" in last
+  assert not (tmp_path / "metrics.json").exists()
+
+
 def test_mistakes_stop_before_any_work(workdir):
   none = workdir / "none"
   given = f"--workdir={workdir}", f"--output_dir={none}"
@@ -144,6 +212,15 @@ def test_mistakes_stop_before_any_work(workdir):
     ([*given, "--benchmark=chexpert,padchest"], "padchest holds no manifest"),
     ([*given, "--benchmark="], "--benchmark is empty"),
     ([*given, chexpert, "--split=validate"], "no records in split 'validate'"),
+    ([*given, chexpert, "--parts=probes"], "part 'probes' is none of retrieva"),
+    (
+      [*given, chexpert, "--split=validate", "--parts=grounding,probe"],
+      "the split 'validate' is used in training a probe",
+    ),
+    (
+      [*given, chexpert, f"--data_dir={workdir / 'clash'}"],
+      "1 studies hold images of different labels",
+    ),
     ([*given, chexpert, "--step=first"], "expected a number or best"),
     ([*given, chexpert, "--readers=a.csv"], "1 files of readers"),
     ([chexpert], "expected one of --workdir, --scores and --template"),

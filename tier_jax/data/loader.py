@@ -124,6 +124,18 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
   return manifest
 
 
+def splits(directory: str | Path) -> tuple[str, ...]:
+  """Returns the splits of a prepared dataset that hold records; () without one.
+
+  Raises:
+    ValueError: if the directory is there but no prepared dataset.
+  """
+  if not Path(directory).is_dir():
+    return ()
+  found = read_manifest(directory)["splits"]
+  return tuple(name for name, split in found.items() if split["records"])
+
+
 def open_split(directory: str | Path, split: str) -> shards.Shards:
   """Returns random access to the serialised records of a split.
 
@@ -133,21 +145,22 @@ def open_split(directory: str | Path, split: str) -> shards.Shards:
       empty.
   """
   manifest = read_manifest(directory)
-  splits = manifest.get("splits", {})
-  if split not in splits or not splits[split]["records"]:
+  there = splits(directory)
+  if split not in there:
     raise ValueError(
       f"{directory} has no records in split {split!r}, expected one of "
-      f"{sorted(name for name in splits if splits[name]['records'])}"
+      f"{sorted(there)}"
     )
-  paths = [Path(directory) / name for name in sorted(splits[split]["shards"])]
+  about = manifest["splits"][split]
+  paths = [Path(directory) / name for name in sorted(about["shards"])]
   for path in paths:
     if not path.is_file():
       raise ValueError(f"{directory} lacks shard {path.name} of its manifest")
   source = shards.Shards(paths)
-  if len(source) != splits[split]["records"]:
+  if len(source) != about["records"]:
     raise ValueError(
       f"{directory} split {split!r} holds {len(source)} records, its manifest "
-      f"says {splits[split]['records']}"
+      f"says {about['records']}"
     )
   return source
 

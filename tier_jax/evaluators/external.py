@@ -66,7 +66,7 @@ class ScoreTable:
         f"{self.name} lacks {len(missing)} of {len(labels)} labels of "
         f"{evaluator.benchmark.name}: {', '.join(missing[:5])}"
       )
-    rows = [self.rows[i] for i in _wanted(self, self.name, evaluator)]
+    rows = [self.rows[i] for i in _wanted(self, evaluator)]
     values = self.values[rows][:, [self.columns[label] for label in labels]]
     return dataclasses.replace(evaluator.unscored, scores=values)
 
@@ -107,7 +107,7 @@ class Embeddings:
         f"{self.name} lacks {len(missing)} of {len(wanted)} sentences of "
         f"{evaluator.benchmark.name}, such as {missing[0]!r}"
       )
-    rows = [self.images[i] for i in _wanted(self, self.name, evaluator)]
+    rows = [self.images[i] for i in _wanted(self, evaluator)]
     return evaluator.score(
       self.image_embeds[rows],
       self.text_embeds[[self.texts[text] for text in wanted]],
@@ -210,14 +210,14 @@ def _ids(
 
 
 def _wanted(
-  predictions: Predictions, name: str, evaluator: zero_shot.ZeroShot
+  predictions: Predictions, evaluator: zero_shot.ZeroShot
 ) -> tuple[str, ...]:
   """Returns the id of each row, all of which there are predictions for."""
   wanted = _ids(predictions, evaluator)
   missing = len(set(wanted) - predictions.ids)
   if missing:
     raise ValueError(
-      f"{name}: {_lacking(missing, predictions.unit, evaluator)}"
+      f"{predictions.name}: {_lacking(missing, predictions.unit, evaluator)}"
     )
   return wanted
 

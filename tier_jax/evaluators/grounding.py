@@ -62,7 +62,7 @@ def evaluate(
   Raises:
     ValueError: if the directory is no prepared dataset, or a shard is damaged.
   """
-  if split not in regions.splits(directory):
+  if split not in loader.splits(directory):
     return None
   if not regions.outlined(loader.open_split(directory, split)):
     return None  # before a search for a prior

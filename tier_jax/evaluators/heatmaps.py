@@ -77,29 +77,29 @@ def load(path: Path) -> Heatmaps:
 class Cases:
   """A few held-out images to look at, the same for every encoder.
 
-  They are those of `data_dir`/mimic_cxr that carry boxes (its `test` split, or
-  else `validate`), one a finding in turn; without any, positive images of the
+  They are those of a dataset that carry boxes (its `test` split, or else
+  `validate`), one a finding in turn; without any, positive images of the
   evaluators' first labels; without any of these, there are none.
   """
 
   def __init__(
     self,
-    data_dir: Path,
+    directory: Path,
     evaluators: Sequence[zero_shot.ZeroShot],
     image_size: int,
   ):
     """Chooses them, and decodes no others.
 
     Args:
-      data_dir: root of the prepared datasets.
+      directory: of the dataset, which need not be there.
       evaluators: of the benchmarks.
       image_size: side of the encoders' images.
 
     Raises:
-      ValueError: if data_dir/mimic_cxr is there but is no prepared dataset, or
-        a shard of it is damaged.
+      ValueError: if the directory is there but is no prepared dataset, or a
+        shard of it is damaged.
     """
-    chosen = _with_boxes(data_dir / "mimic_cxr") or _positives(evaluators)
+    chosen = _with_boxes(directory) or _positives(evaluators)
     self._findings = [finding for _, finding in chosen]
     self._images, self._boxes, self._phrases = [], [], []
     for record, finding in chosen:

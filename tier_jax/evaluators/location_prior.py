@@ -47,7 +47,7 @@ def fit(directory: Path, scored_split: str, size: int) -> LocationPrior | None:
   Raises:
     ValueError: if the directory is no prepared dataset, or a shard is damaged.
   """
-  there = regions.splits(directory)
+  there = loader.splits(directory)
   for split in _SPLITS:
     if split == scored_split or split not in there:
       continue

@@ -7,6 +7,7 @@ from typing import Any
 
 from absl import logging
 
+from tier_jax.data import loader
 from tier_jax.evaluators import (
   bootstrap,
   digests,
@@ -14,11 +15,11 @@ from tier_jax.evaluators import (
   metrics,
   pairs,
   probe,
-  regions,
   retrieval,
   similarity,
   zero_shot,
 )
+from tier_jax.evaluators.benchmarks import benchmark as benchmarks
 
 DEFAULT = ("retrieval", "grounding", "similarity")
 NAMES = (*DEFAULT, "probe")
@@ -33,12 +34,30 @@ class Source:
     pairs: the dataset whose held-out images and reports are matched.
     temperature: of the penalties in the model's loss.
     benchmarks: what is probed.
+    kept: image embeddings of the encoder that is to be scored, as
+      `zero_shot.ZeroShot.embed` takes them.
   """
 
   data_dir: Path
   pairs: str
   temperature: float
   benchmarks: Sequence[zero_shot.ZeroShot]
+  kept: zero_shot.Kept = dataclasses.field(default_factory=dict)
+
+
+def check(names: Sequence[str], asked: Sequence[benchmarks.Benchmark]) -> None:
+  """Raises ValueError if a name is none of `NAMES`, or cannot be measured.
+
+  Args:
+    names: to measure.
+    asked: the benchmarks to probe.
+  """
+  unknown = [name for name in names if name not in NAMES]
+  if unknown:
+    raise ValueError(f"part {unknown[0]!r} is none of {', '.join(NAMES)}")
+  if "probe" in names:
+    for benchmark in asked:
+      probe.check(benchmark)
 
 
 def evaluate(
@@ -60,11 +79,9 @@ def evaluate(
     num_resamples, seed: of the bootstrap over patients.
 
   Raises:
-    ValueError: if a name is none of them, or a dataset is damaged.
+    ValueError: as `check`, or if a dataset is damaged.
   """
-  unknown = [name for name in names if name not in NAMES]
-  if unknown:
-    raise ValueError(f"part {unknown[0]!r} is none of {', '.join(NAMES)}")
+  check(names, [item.benchmark for item in source.benchmarks])
   output_dir.mkdir(parents=True, exist_ok=True)
   settings = {"num_resamples": num_resamples, "seed": seed}
   directory = source.data_dir / source.pairs
@@ -91,7 +108,9 @@ def evaluate(
 
   def of_probe() -> Any:
     found = {
-      item.benchmark.name: probe.evaluate(encoder, item, **settings)
+      item.benchmark.name: probe.evaluate(
+        encoder, item, kept=source.kept, **settings
+      )
       for item in source.benchmarks
     }
     return {name: item for name, item in found.items() if item} or None
@@ -113,7 +132,7 @@ def _ground(encoder, directory, output_dir, settings) -> dict[str, Any] | None:
   """Returns the grounding of `test` or, without outlines there, `validate`."""
   path = output_dir / f"grounding_{directory.name}.csv"
   for split in ("test", "validate"):
-    if split in regions.splits(directory):
+    if split in loader.splits(directory):
       found = grounding.evaluate(encoder, directory, split, path, **settings)
       if found is not None:
         return found | _about(directory) | {"scores": path.name}

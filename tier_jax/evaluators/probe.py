@@ -11,6 +11,7 @@ import numpy as np
 from sklearn import linear_model, preprocessing
 
 from tier_jax.evaluators import bootstrap, metrics, statistics, zero_shot
+from tier_jax.evaluators.benchmarks import benchmark as benchmarks
 
 SHARES = {"1%": 0.01, "10%": 0.1, "100%": 1.0}
 
@@ -35,6 +36,7 @@ def evaluate(
   encoder: zero_shot.Encoder,
   evaluator: zero_shot.ZeroShot,
   *,
+  kept: zero_shot.Kept | None = None,
   num_resamples: int = bootstrap.NUM_RESAMPLES,
   seed: int = 0,
 ) -> dict[str, Any] | None:
@@ -48,6 +50,7 @@ def evaluate(
   Args:
     encoder: whose image embeddings are probed.
     evaluator: of the benchmark, for its labels and the split to score.
+    kept: embeddings of the encoder, as `zero_shot.ZeroShot.embed` takes them.
     num_resamples: of the bootstrap over patients.
     seed: of the bootstrap and of which patients a share takes.
 
@@ -57,23 +60,18 @@ def evaluate(
     or validate splits.
 
   Raises:
-    ValueError: if the benchmark's split is train or validate, which are used
-      up in training.
+    ValueError: as `check`.
   """
   benchmark = evaluator.benchmark
-  if benchmark.split in ("train", "validate"):
-    raise ValueError(
-      f"benchmark {benchmark.name!r}: the split {benchmark.split!r} is used in "
-      "training a probe, expected another to score"
-    )
+  check(benchmark)
   train, validate = evaluator.sibling("train"), evaluator.sibling("validate")
   if train is None or validate is None:
     return None
   splits = [
-    Split(item.embed(encoder), item.unscored.truth)
+    Split(item.embed(encoder, kept), item.unscored.truth)
     for item in (train, validate)
   ]
-  embeds = evaluator.embed(encoder)
+  embeds = evaluator.embed(encoder, kept)
   counted = [
     i
     for i, name in enumerate(evaluator.unscored.labels)
@@ -101,6 +99,15 @@ def evaluate(
       "strength": strength,
     }
   return result
+
+
+def check(benchmark: benchmarks.Benchmark) -> None:
+  """Raises ValueError if the benchmark's split is used up in training."""
+  if benchmark.split in ("train", "validate"):
+    raise ValueError(
+      f"benchmark {benchmark.name!r}: the split {benchmark.split!r} is used in "
+      "training a probe, expected another to score"
+    )
 
 
 def fit_and_score(

@@ -3,12 +3,11 @@
 import dataclasses
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from tier_jax.data import loader, records, shards, transforms
+from tier_jax.data import records, shards, transforms
 from tier_jax.evaluators import prompts
 
 # A finding's side is told where its parts lie clear of the midline.
@@ -29,18 +28,6 @@ class Item:
   finding: str
   phrase: str
   mask: np.ndarray
-
-
-def splits(directory: Path) -> tuple[str, ...]:
-  """Returns the splits of a prepared dataset that hold records; () without one.
-
-  Raises:
-    ValueError: if the directory is there but no prepared dataset.
-  """
-  if not directory.is_dir():
-    return ()
-  found = loader.read_manifest(directory)["splits"]
-  return tuple(name for name, split in found.items() if split["records"])
 
 
 def outlined(source: shards.Shards) -> list[int]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from absl import logging
 
 from tier_jax.evaluators import (
@@ -32,6 +31,29 @@ from tier_jax.evaluators import readers as readers_lib
 _METRICS = "metrics.json"
 
 _Run = Callable[[zero_shot.ZeroShot], zero_shot.Scores]
+# Of a benchmark, and of the validation split that thresholds are chosen on.
+_Scored = tuple[zero_shot.Scores, zero_shot.Scores | None]
+
+
+def score(
+  evaluators: Sequence[zero_shot.ZeroShot],
+  model: zero_shot.Encoder | external.Predictions,
+  kept: zero_shot.Kept | None = None,
+) -> list[_Scored]:
+  """Returns the scores of every benchmark, and of its validation split or None.
+
+  It is all that `evaluate` asks of the model: of processes that share one, the
+  others need no more.
+
+  Args:
+    evaluators, model, kept: as `evaluate` takes them.
+  """
+  run = _runner(model, {} if kept is None else kept)
+  found = []
+  for evaluator in evaluators:
+    logging.info("%s: scoring", evaluator.benchmark.name)
+    found.append((run(evaluator), _validation(evaluator, model, run)))
+  return found
 
 
 def evaluate(
@@ -43,6 +65,7 @@ def evaluate(
   parts: Mapping[str, Any] | None = None,
   readers: Mapping[str, Any] | None = None,
   pictures: Sequence[str] = (),
+  kept: zero_shot.Kept | None = None,
   num_resamples: int = bootstrap.NUM_RESAMPLES,
   seed: int = metrics.SEED,
 ) -> dict[str, Any]:
@@ -59,6 +82,8 @@ def evaluate(
     readers: as `reader_files.evaluate` returns them, by the name of an entry.
     pictures: names of files in `output_dir` that show this very model; no
       figure is computed from them.
+    kept: image embeddings of the encoder, as `zero_shot.ZeroShot.embed` takes
+      them.
     num_resamples, seed: of the bootstrap over patients.
 
   Returns:
@@ -71,12 +96,12 @@ def evaluate(
   # Of an earlier evaluation: it would speak of scores that are replaced.
   target = output_dir / _METRICS
   target.unlink(missing_ok=True)
-  run = _runner(model)
   settings = {"num_resamples": num_resamples, "seed": seed}
+  scored = score(evaluators, model, kept)
   benchmarks: dict[str, dict[str, Any]] = {}
   data: dict[str, str] = {}
-  for evaluator in evaluators:
-    found = _benchmark(evaluator, model, run, output_dir, readers, settings)
+  for evaluator, rows in zip(evaluators, scored, strict=True):
+    found = _benchmark(evaluator, model, rows, output_dir, readers, settings)
     benchmarks |= found
     manifest = digests.of_file(evaluator.directory / "manifest.json")
     data[evaluator.directory.name] = manifest
@@ -103,7 +128,7 @@ def evaluate(
     "bootstrap": {
       "resampled": "patients",
       **settings,
-      "interval": "95 % percentile",
+      "interval": "95 % percentile",  # calibration says its own
     },
     "benchmarks": benchmarks,
     **{name: parts.get(name) for name in parts_lib.NAMES},
@@ -119,16 +144,14 @@ def evaluate(
 def _benchmark(
   evaluator: zero_shot.ZeroShot,
   model: zero_shot.Encoder | external.Predictions,
-  run: _Run,
+  scored: _Scored,
   output_dir: Path,
   readers: Mapping[str, Any] | None,
   settings: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
   """Returns the entries of a benchmark: of images, and perhaps of studies."""
   benchmark = evaluator.benchmark
-  logging.info("%s: scoring", benchmark.name)
-  scores = run(evaluator)
-  validation = _validation(evaluator, model, run)
+  scores, validation = scored
   path = output_dir / score_files.name(benchmark.name)
   score_files.write(path, scores)
   about: dict[str, Any] = {
@@ -183,8 +206,11 @@ def _from_validation(
     return {}, None
   calls = thresholds.summarise(thresholds.choose(chosen), rows, **settings)
   calibrated = calibration.summarise(calibration.fit(chosen), rows, **settings)
-  method = {"method": "Platt, fitted on validate"}
-  return calls, calibrated and method | calibrated
+  about = {
+    "method": "Platt, fitted on validate",
+    "interval": "95 % basic (percentile reflected at the value), cut off at 0",
+  }
+  return calls, calibrated and about | calibrated
 
 
 def _validation(
@@ -204,17 +230,16 @@ def _validation(
   return run(sibling)
 
 
-def _runner(model: zero_shot.Encoder | external.Predictions) -> _Run:
+def _runner(
+  model: zero_shot.Encoder | external.Predictions, kept: zero_shot.Kept
+) -> _Run:
   """Returns what scores a benchmark; no image is embedded twice."""
   if isinstance(model, external.Predictions):
     return model.run
-  embedded: dict[tuple[Path, str], np.ndarray] = {}
 
   def run(evaluator: zero_shot.ZeroShot) -> zero_shot.Scores:
-    key = evaluator.directory, evaluator.benchmark.split
-    if key not in embedded:
-      embedded[key] = evaluator.embed(model)
+    image_embeds = evaluator.embed(model, kept)
     texts = model.embed_texts(evaluator.texts())
-    return evaluator.score(embedded[key], texts.text_embeds)
+    return evaluator.score(image_embeds, texts.text_embeds)
 
   return run

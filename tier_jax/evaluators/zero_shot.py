@@ -14,7 +14,11 @@ import tqdm
 from scipy import special
 
 from tier_jax.data import loader, records, transforms
+from tier_jax.evaluators import prompts
 from tier_jax.evaluators.benchmarks import benchmark as benchmarks
+
+# Embeddings of all images of a split, by dataset and split.
+Kept = dict[tuple[pathlib.Path, str], np.ndarray]
 
 GROUPS = ("sex", "age_band", "view")
 # A study has images of several views, so that these alone are its own.
@@ -183,51 +187,48 @@ class ZeroShot:
 
   def texts(self) -> list[str]:
     """Returns the sentences that stand for the labels, each once."""
-    return list(dict.fromkeys(text for side in self._sides() for text in side))
+    return texts_of(self._prompts())
 
   def run(self, encoder: Encoder) -> Scores:
     """Returns the score of every image for every label."""
     text_embeds = encoder.embed_texts(self.texts()).text_embeds
     return self.score(self.embed(encoder), text_embeds)
 
-  def embed(self, encoder: Encoder) -> np.ndarray:
-    """Returns the (N, D) float32 embeddings of all images, in order."""
-    return np.concatenate(
-      [
-        encoder.embed_image_vectors(images).astype(np.float32)
-        for images in self._batches(encoder.image_size)
-      ]
-    )
+  def embed(self, encoder: Encoder, kept: Kept | None = None) -> np.ndarray:
+    """Returns the (N, D) float32 embeddings of all images, in order.
+
+    Args:
+      encoder: of the images.
+      kept: what the same encoder gave before; looked up, and added to.
+    """
+    key = self.directory, self.benchmark.split
+    kept = {} if kept is None else kept
+    if key not in kept:
+      kept[key] = np.concatenate(
+        [
+          encoder.embed_image_vectors(images).astype(np.float32)
+          for images in self._batches(encoder.image_size)
+        ]
+      )
+    return kept[key]
 
   def score(self, image_embeds: np.ndarray, text_embeds: np.ndarray) -> Scores:
     """Returns the score of every image for every label.
-
-    The positive class embedding of a label is the mean of the unit embeddings
-    of its positive sentences, scaled back to unit norm, and the negative one
-    likewise; `benchmark.Benchmark` says how an image scores against the two.
 
     Args:
       image_embeds: (N, D) unit rows, of `unscored.image_ids`.
       text_embeds: (M, D) unit rows, of `texts`.
     """
-    positive, negative = self._classes(text_embeds)
-    image_embeds = image_embeds.astype(np.float32)
-    if self.benchmark.scoring == "positive_only":
-      scores = image_embeds @ positive.T
-    else:
-      scores = image_embeds @ (positive - negative).T
-    if self.benchmark.scoring == "softmax":
-      # Of two numbers, it is the logistic function of their difference.
-      scores = special.expit(scores)
-    return dataclasses.replace(self.unscored, scores=scores.astype(np.float32))
+    classes = class_embeds(self._prompts(), text_embeds)
+    scores = score(image_embeds, classes, self.benchmark.scoring)
+    return dataclasses.replace(self.unscored, scores=scores)
 
   def sibling(self, split: str) -> "ZeroShot | None":
     """Returns the same question of another split of the dataset.
 
     None if the dataset has no such split or none of the labels in it.
     """
-    splits = loader.read_manifest(self.directory).get("splits", {})
-    if not splits.get(split, {}).get("records"):
+    if split not in loader.splits(self.directory):
       return None
     benchmark = dataclasses.replace(
       self.benchmark, split=split, labels=self.unscored.labels
@@ -248,20 +249,8 @@ class ZeroShot:
       for i, name in enumerate(self.unscored.labels)
     }
 
-  def _sides(self) -> list[tuple[str, ...]]:
-    """Returns the labels' L positive sides and then their L negative ones."""
-    prompts = [self.benchmark.prompts(name) for name in self.unscored.labels]
-    return [item.positive for item in prompts] + [
-      item.negative for item in prompts
-    ]
-
-  def _classes(self, text_embeds: np.ndarray) -> np.ndarray:
-    """Returns (2, L, D): positive and negative class embeddings."""
-    embeds = dict(zip(self.texts(), text_embeds, strict=True))
-    classes = [
-      class_embed([embeds[text] for text in side]) for side in self._sides()
-    ]
-    return np.stack(classes).reshape(2, len(self.unscored.labels), -1)
+  def _prompts(self) -> list[prompts.Prompts]:
+    return [self.benchmark.prompts(name) for name in self.unscored.labels]
 
   def _batches(self, size: int) -> Iterator[np.ndarray]:
     """Yields all images in order, (B, S, S) uint8; few ones stay decoded."""
@@ -292,6 +281,57 @@ def _progress(count: int, what: str, step: int = 1) -> Iterable[int]:
   return tqdm.tqdm(
     range(0, count, step), what, disable=None, leave=False, delay=3
   )
+
+
+def texts_of(asked: Sequence[prompts.Prompts]) -> list[str]:
+  """Returns the sentences that stand for labels, each once."""
+  return list(dict.fromkeys(text for side in _sides(asked) for text in side))
+
+
+def class_embeds(
+  asked: Sequence[prompts.Prompts], text_embeds: np.ndarray
+) -> np.ndarray:
+  """Returns (2, L, D): the labels' positive and negative class embeddings.
+
+  A class embedding is the mean of the unit embeddings of its sentences, scaled
+  back to unit norm.
+
+  Args:
+    asked: the sentences of L labels.
+    text_embeds: (M, D) unit rows, of `texts_of(asked)`.
+  """
+  embeds = dict(zip(texts_of(asked), text_embeds, strict=True))
+  classes = [
+    class_embed([embeds[text] for text in side]) for side in _sides(asked)
+  ]
+  return np.stack(classes).reshape(2, len(asked), -1)
+
+
+def _sides(asked: Sequence[prompts.Prompts]) -> list[tuple[str, ...]]:
+  """Returns the labels' L positive sides and then their L negative ones."""
+  return [item.positive for item in asked] + [item.negative for item in asked]
+
+
+def score(
+  image_embeds: np.ndarray, classes: np.ndarray, scoring: str = "difference"
+) -> np.ndarray:
+  """Returns the (N, L) float32 scores of images for labels.
+
+  Args:
+    image_embeds: (N, D) unit rows.
+    classes: (2, L, D), see `class_embeds`.
+    scoring: see `benchmark.Benchmark`.
+  """
+  positive, negative = classes
+  image_embeds = image_embeds.astype(np.float32)
+  if scoring == "positive_only":
+    scores = image_embeds @ positive.T
+  else:
+    scores = image_embeds @ (positive - negative).T
+  if scoring == "softmax":
+    # Of two numbers, it is the logistic function of their difference.
+    scores = special.expit(scores)
+  return scores.astype(np.float32)
 
 
 def class_embed(embeds: Sequence[np.ndarray]) -> np.ndarray:
