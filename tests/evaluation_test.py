@@ -60,7 +60,7 @@ def test_a_checkpoint_scores_what_its_training_logged(tmp_path, monkeypatch):
   for step, value in logged.items():
     metrics = results.evaluate(
       [evaluator],
-      inference.load(workdir, step),
+      inference.load(workdir, step).encoder,
       tmp_path / f"results_{step}",
       {},
       num_resamples=10,

@@ -45,7 +45,7 @@ def write(directory: Path) -> None:
     export.write(model, directory / family, directory)
     ids, attention = tokens()
     output = dual_encoder.DualEncoder(model.config.model).apply(
-      model.variables,
+      model.encoder.variables,
       images(SIZE),
       ids,
       attention,

@@ -12,6 +12,7 @@ from flax import traverse_util
 from tier_jax import config as config_lib
 from tier_jax import export, inference, sharding
 from tier_jax.data import tokenizer
+from tier_jax.evaluators import encoder
 from tier_jax.models import (
   bert,
   dual_encoder,
@@ -90,10 +91,13 @@ def make_model(image, **change):
     shapes,
   )
   mesh = sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1])
-  model = inference.Model(network, variables, tokenize, mesh)
-  model.config, model.step, model.params_kind = config, 4, "raw"
-  model.params_digest = params_digest(variables["params"])
-  return model
+  return inference.Model(
+    encoder.Encoder(network, variables, tokenize, mesh),
+    config=config,
+    step=4,
+    params_kind="raw",
+    params_digest=params_digest(variables["params"]),
+  )
 
 
 def other_base(model):
@@ -132,9 +136,9 @@ def test_import_of_an_export_is_the_same_bit_for_bit(family, tmp_path):
   )
   resolved = pretrained.resolve(init, other_base(model.config.model))
   assert resolved == model.config.model
-  blank = jax.tree.map(np.zeros_like, model.variables)
+  blank = jax.tree.map(np.zeros_like, model.encoder.variables)
   params, batch_stats = pretrained.load(init, **blank)
-  want = traverse_util.flatten_dict(model.variables)
+  want = traverse_util.flatten_dict(model.encoder.variables)
   got = traverse_util.flatten_dict(
     {"params": params, "batch_stats": batch_stats}
   )
@@ -152,7 +156,7 @@ def test_tokenizer_of_an_export_tokenises_alike(tmp_path):
     str(tmp_path / "export" / "text_tower"), 8
   )
   texts = ["Small left pleural effusion.", "Unchanged ___."]
-  for name, value in model.tokenize(texts).items():
+  for name, value in model.encoder.tokenize(texts).items():
     np.testing.assert_array_equal(loaded(texts)[name], value)
 
 
@@ -215,8 +219,7 @@ def test_card_is_filled_from_the_record_and_shows_no_path(tmp_path):
   ):
     assert words in card
   assert str(tmp_path) not in card
-  model.params_kind = "ema"
-  model.params_digest = "0" * 64
+  model = dataclasses.replace(model, params_kind="ema", params_digest="0" * 64)
   export.write(model, tmp_path / "b", tmp_path)
   card = (tmp_path / "b" / "README.md").read_text()
   assert "of other weights" in card

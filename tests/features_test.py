@@ -66,13 +66,17 @@ def test_the_cache_holds_what_the_model_sees_in_the_images(data_dir, tmp_path):
   @jax.jit
   def apply(cached, images):
     tower = network.apply(
-      model.variables, images, method=lambda m, x: m.image_tower(x).patches
+      model.encoder.variables,
+      images,
+      method=lambda m, x: m.image_tower(x).patches,
     )
-    return tower, network.apply(model.variables, cached, method="encode_image")
+    return tower, network.apply(
+      model.encoder.variables, cached, method="encode_image"
+    )
 
   want, got = apply(jnp.asarray(kept), images)
   np.testing.assert_allclose(kept, want, rtol=2**-10, atol=1e-3)
-  for cached, seen in zip(got, model.embed_images(images), strict=True):
+  for cached, seen in zip(got, model.encoder.embed_images(images), strict=True):
     np.testing.assert_allclose(cached, seen, atol=2e-2)  # of float16's 2**-11
 
   # Another seed finds it there; another tower makes its own.

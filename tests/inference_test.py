@@ -1,4 +1,4 @@
-"""Which step and parameters are restored; the rest is in whole_path_test.py."""
+"""Which step and parameters are restored, and what a model makes of images."""
 
 import dataclasses
 import shutil
@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from tests import config_test
-from tier_jax import checkpointing, inference
+from tests.evaluators import datasets
+from tier_jax import checkpointing, inference, sharding
 from tier_jax import config as config_lib
-from tier_jax.data import tokenizer
+from tier_jax.data import tokenizer, transforms
+from tier_jax.evaluators import encoder, prompts, zero_shot
+from tier_jax.evaluators.benchmarks import registry
 from tier_jax.models import dual_encoder
 from tier_jax.train_state import TrainState
 
@@ -100,7 +103,7 @@ def test_the_step_that_is_loaded(damaged, damage, step, want):
   path = damaged(*damage)
   model = inference.load(path, step)
   assert model.step == want
-  assert model.variables["params"]["logit_bias"] == want
+  assert model.encoder.variables["params"]["logit_bias"] == want
   assert not (path / "damaged").exists()  # to read is not to tidy
 
 
@@ -130,3 +133,127 @@ def test_steps_of_a_flag(text, want):
 def test_what_is_no_step_is_refused(text):
   with pytest.raises(ValueError, match=f"--step is '{text}', expected a num"):
     inference.parse_step(text)
+
+
+@pytest.fixture(scope="module")
+def model():
+  """Of random weights that make vectors of their own for all inputs."""
+  config = config_lib.build(config_test.smoke())
+  tokenize = tokenizer.Tokenizer.from_name("bundled", config.data.max_length)
+  text = dataclasses.replace(config.model.text, vocab_size=tokenize.vocab_size)
+  network = dual_encoder.DualEncoder(
+    dataclasses.replace(config.model, text=text)
+  )
+  variables = dual_encoder.init_variables(
+    network, jax.random.key(0), tokenize.max_length
+  )
+  rng = np.random.default_rng(0)
+  variables = jax.tree.map(
+    lambda x: np.asarray(rng.normal(0, 0.5, x.shape), np.float32), variables
+  )
+  mesh = sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1])
+  return inference.Model(
+    encoder.Encoder(network, variables, tokenize, mesh, 8), config, 1, "raw", ""
+  )
+
+
+def _images():
+  rng = np.random.default_rng(1)
+  return [
+    np.kron(
+      rng.integers(256, size=(height, width), dtype=np.uint8),
+      np.ones((10, 10), np.uint8),
+    )
+    for height, width in ((9, 7), (6, 20), (30, 30))
+  ]
+
+
+def test_scores_are_the_evaluators_own(model, tmp_path):
+  images = _images()
+  rows = [
+    dataclasses.replace(
+      datasets.record(i, labels={"Edema": i % 2, "Cardiomegaly": 0}),
+      image=image,
+    )
+    for i, image in enumerate(images)
+  ]
+  directory = datasets.write(tmp_path / "chexpert", {"test": rows})
+  evaluator = zero_shot.ZeroShot(registry.find("chexpert"), directory)
+  want = evaluator.run(model.encoder)
+  got = model.score(images, want.labels)
+  assert got.shape == (3, 5) and got.dtype == np.float32
+  np.testing.assert_allclose(got, want.scores, atol=1e-6)
+  assert np.ptp(want.scores, axis=0).min() > 5e-5  # or any would do
+  # Alone, in a batch of its own size; and by sentences that are spelled out.
+  np.testing.assert_allclose(
+    model.score(images[1], want.labels), want.scores[1:2], atol=1e-6
+  )
+  edema = dataclasses.asdict(prompts.for_label("Edema"))
+  np.testing.assert_allclose(
+    model.score(images, {"mine": edema})[:, 0],
+    want.scores[:, want.labels.index("Edema")],
+    atol=1e-6,
+  )
+
+
+def test_images_of_one_size_may_be_one_array(model):
+  images = np.stack([_images()[0], _images()[0][::-1]])
+  vectors = model.embed_images(images)
+  np.testing.assert_array_equal(vectors, model.embed_images(list(images)))
+  np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+  assert np.abs(vectors[0] - vectors[1]).max() > 1e-4
+
+
+def test_a_map_is_the_cosine_of_each_patch(model):
+  image = _images()[0]
+  phrase, against = "There is edema.", ["No edema.", "The lungs are clear."]
+  size = model.encoder.image_size
+  (patches,) = model.encoder.embed_images(
+    transforms.eval_image(image, size)[None]
+  )[1]
+  vectors = model.embed_texts([phrase, *against])
+  got = model.similarity_map(image, phrase)
+  want = transforms.eval_map(
+    (patches @ vectors[0]).reshape(model.encoder.grid), image.shape, size
+  )
+  assert got.shape == image.shape
+  np.testing.assert_allclose(got, want, atol=1e-6)
+  mean = vectors[1:].mean(axis=0)
+  denied = patches @ (vectors[0] - mean / np.linalg.norm(mean))
+  got = model.similarity_map(image, phrase, against)
+  assert np.nanmin(got) >= denied.min() - 1e-6
+  np.testing.assert_allclose(
+    got,
+    transforms.eval_map(denied.reshape(model.encoder.grid), image.shape, size),
+    atol=1e-6,
+  )
+
+
+@pytest.mark.parametrize(
+  ("images", "words"),
+  [
+    (
+      np.zeros((40, 40, 3), np.uint8),
+      r"uint8 of shape \(40, 3\), expected grey",
+    ),
+    (np.zeros((2, 40, 40, 1), np.uint8), r"of shape \(40, 40, 1\)"),
+    (np.zeros((40, 40)), "an image is float64"),
+    ([[[0]]], "an image is list"),
+    ([], "there are no images"),
+    (np.zeros((0, 40, 40), np.uint8), "there are no images"),
+  ],
+)
+def test_what_is_no_grey_image_is_refused(model, images, words):
+  with pytest.raises(ValueError, match=words):
+    model.embed_images(images)
+
+
+@pytest.mark.parametrize("texts", ["Edema.", [], ["Edema.", " "]])
+def test_what_is_no_list_of_sentences_is_refused(model, texts):
+  with pytest.raises(ValueError, match="expected a list of sentences"):
+    model.embed_texts(texts)
+
+
+def test_a_map_is_of_one_image(model):
+  with pytest.raises(ValueError, match=r"\(2, 40, 40\), expected \(H, W\)"):
+    model.similarity_map(np.zeros((2, 40, 40), np.uint8), "Edema.")

@@ -208,6 +208,6 @@ def assert_sound(workdir: Path, steps: list[int]) -> None:
   for step in steps:
     reader.verify(step)
     for params in ("raw", "ema"):
-      variables = inference.load(workdir, step, params).variables
+      variables = inference.load(workdir, step, params).encoder.variables
       for leaf in jax.tree.leaves(variables):
         assert np.isfinite(leaf).all()

@@ -45,7 +45,7 @@ def write(model: inference.Model, output_dir: Path, workdir: Path) -> None:
     raise ValueError(f"{output_dir} exists, expected a new directory")
   config = model.config.model
   image_config, table = _image_family(config.image)
-  variables = jax.device_get(model.variables)
+  variables = jax.device_get(model.encoder.variables)
   flat: dict[str, Any] = {
     name: value
     for tree in (variables["params"], variables["batch_stats"])
@@ -79,7 +79,7 @@ def write(model: inference.Model, output_dir: Path, workdir: Path) -> None:
     _write_tensors(image_dir / "model.safetensors", image_tensors)
     _write_json(text_dir / "config.json", _bert_config(config.text))
     _write_tensors(text_dir / "model.safetensors", text_tensors)
-    _write_tokenizer(text_dir, model.tokenize.to_json(), config.text)
+    _write_tokenizer(text_dir, model.encoder.tokenize.to_json(), config.text)
     _write_tensors(
       unfinished / HEADS,
       {

@@ -1,31 +1,152 @@
-"""A trained model in Python: numpy in, numpy out."""
+"""A trained model in Python: numpy in, numpy out.
 
+  model = inference.load("runs/demo/tier")
+  scores = model.score(images, ["Pneumothorax", "Pleural Effusion"])
+  places = model.similarity_map(image, "There is a left pleural effusion.")
+
+What is compiled lasts as long as the process, unless JAX_COMPILATION_CACHE_DIR
+names a directory for it.
+"""
+
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 
 from tier_jax import checkpointing, sharding
 from tier_jax import config as config_lib
-from tier_jax.data import tokenizer
-from tier_jax.evaluators import encoder
+from tier_jax.data import tokenizer, transforms
+from tier_jax.evaluators import encoder as encoder_lib
+from tier_jax.evaluators import prompts, zero_shot
 from tier_jax.models import dual_encoder
 from tier_jax.train_state import params_digest
 
+BATCH_SIZE = 64
 
-class Model(encoder.Encoder):
-  """A restored dual encoder; see `encoder.Encoder` for what it embeds.
+# One image, (H, W); or several of one size, (N, H, W), or of any.
+Images = np.ndarray | Sequence[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A restored dual encoder, for images of any size.
+
+  Images are grey uint8 arrays, bright where the body is dense, as
+  `data_prep.images.read_image` returns them. They are resized and cropped as
+  the training's evaluation did it, `transforms.eval_image`.
 
   Attributes:
+    encoder: what evaluators take: of images that are resized and cropped.
     config: of the training.
     step: updates made.
     params_kind: "ema", the moving average of the parameters, or "raw".
     params_digest: SHA-256 of the parameters.
   """
 
+  encoder: encoder_lib.Encoder
   config: config_lib.Config
   step: int
   params_kind: str
   params_digest: str
+
+  def score(self, images: Images, asked: Any) -> np.ndarray:
+    """Returns how present L labels are on N images: (N, L) float32 in [-2, 2].
+
+    It is the zero-shot score of `benchmark.Benchmark`, `difference`: the
+    image's cosine with a label's positive sentences less that with its negative
+    ones. It orders images and is no probability.
+
+    Args:
+      images: one, or N.
+      asked: labels' names, or their sentences; see `prompts.parse`.
+
+    Raises:
+      ValueError: if images or labels are not as expected.
+    """
+    image_embeds = self.embed_images(images)
+    return zero_shot.score(image_embeds, self.embed_classes(asked))
+
+  def similarity_map(
+    self, image: np.ndarray, phrase: str, against: Sequence[str] = ()
+  ) -> np.ndarray:
+    """Returns where a phrase is seen in an image, on the image's own pixels.
+
+    Args:
+      image: (H, W).
+      phrase: such as "There is a left pleural effusion."
+      against: sentences that deny it. Given, the map is what each patch adds
+        to the score of the phrase against them.
+
+    Returns:
+      (H, W) float32: the cosine of the phrase with each patch, interpolated
+      between their centres, less that with the mean of `against`; NaN on the
+      margins, which the model does not see.
+
+    Raises:
+      ValueError: if image or phrase are not as expected.
+    """
+    squares = self._prepare(image)
+    if len(squares) > 1:
+      raise ValueError(f"image has shape {np.shape(image)}, expected (H, W)")
+    vector = self.embed_texts([phrase])[0]
+    if against:
+      vector = vector - zero_shot.class_embed(list(self.embed_texts(against)))
+    encoder = self._sized(1)
+    (patches,) = encoder.embed_images(squares)[1]
+    return transforms.eval_map(
+      (patches @ vector).reshape(encoder.grid), image.shape, encoder.image_size
+    )
+
+  def embed_images(self, images: Images) -> np.ndarray:
+    """Returns the (N, D) float32 unit vectors of images, one or N."""
+    squares = self._prepare(images)
+    return self._sized(len(squares)).embed_image_vectors(squares)
+
+  def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+    """Returns the (N, D) float32 unit vectors of N texts."""
+    if isinstance(texts, str) or not texts or not all(map(str.strip, texts)):
+      raise ValueError(f"texts are {texts!r}, expected a list of sentences")
+    return self._sized(len(texts)).embed_texts(texts).text_embeds
+
+  def embed_classes(self, asked: Any) -> np.ndarray:
+    """Returns (2, L, D), the vectors that `score` compares images with.
+
+    Args:
+      asked: as `score` takes it.
+    """
+    found = list(prompts.parse(asked).values())
+    text_embeds = self.embed_texts(zero_shot.texts_of(found))
+    return zero_shot.class_embeds(found, text_embeds)
+
+  def _prepare(self, images: Images) -> np.ndarray:
+    """Returns (N, S, S) uint8."""
+    if isinstance(images, np.ndarray) and images.ndim == 2:
+      images = [images]
+    if not len(images):
+      raise ValueError("there are no images, expected one at least")
+    for image in images:
+      if (
+        not isinstance(image, np.ndarray)
+        or image.dtype != np.uint8
+        or image.ndim != 2
+        or min(image.shape) < 8  # a list of rows, or colours for columns
+      ):
+        raise ValueError(
+          f"an image is {getattr(image, 'dtype', type(image).__name__)} of "
+          f"shape {np.shape(image)}, expected grey uint8 (H, W)"
+        )
+    size = self.encoder.image_size
+    return np.stack([transforms.eval_image(image, size) for image in images])
+
+  def _sized(self, count: int) -> encoder_lib.Encoder:
+    """Returns an encoder that does not compute a full batch for one image."""
+    size = 1 << (count - 1).bit_length()
+    if size >= BATCH_SIZE:
+      return self.encoder
+    return self.encoder.in_batches_of(size)
 
 
 def parse_step(text: str | None) -> int | str | None:
@@ -92,11 +213,13 @@ def load(
     ),
     averaged=kind == "ema",
   )
-  model = Model(network, variables, tokenize, mesh)
-  model.config, model.step = config, step
-  model.params_kind = kind
-  model.params_digest = params_digest(variables["params"])
-  return model
+  return Model(
+    encoder_lib.Encoder(network, variables, tokenize, mesh, BATCH_SIZE),
+    config=config,
+    step=step,
+    params_kind=kind,
+    params_digest=params_digest(variables["params"]),
+  )
 
 
 def _find(checkpointer: checkpointing.Checkpointer, step) -> int:

@@ -110,6 +110,40 @@ def test_eval_mask_is_the_box_it_was_drawn_from(shape):
   assert not transforms.eval_mask(np.zeros(shape, bool), 64).any()
 
 
+@pytest.mark.parametrize("shape", [(256, 320), (90, 70), (64, 64)])
+def test_eval_map_lies_where_eval_image_took_its_cells_from(shape):
+  # A bright rectangle, found again when each pixel of the crop is a cell.
+  y0, x0 = shape[0] // 4, shape[1] // 2
+  image = np.zeros(shape, np.uint8)
+  image[y0 : y0 + 20, x0 : x0 + 24] = 255
+  places = transforms.eval_map(transforms.eval_image(image, 64), shape, 64)
+  assert places.shape == shape and places.dtype == np.float32
+  inside = ~np.isnan(places)
+  mass = np.where(inside, places, 0)
+  centre = [
+    (mass.sum(axis=1 - axis) @ np.arange(shape[axis])) / mass.sum()
+    for axis in range(2)
+  ]
+  np.testing.assert_allclose(centre, [y0 + 9.5, x0 + 11.5], atol=1)
+  # A sixteenth of the short side is cut off at each end, to a crop's pixel.
+  rows, columns = np.where(inside)
+  side = min(shape)
+  for found, length in ((rows, shape[0]), (columns, shape[1])):
+    start = (length - side * 7 / 8) / 2
+    assert abs(found.min() - start) <= side / 64 + 1
+    assert abs(found.max() + 1 - (length - start)) <= side / 64 + 1
+
+
+def test_eval_map_is_the_cells_own_values_at_their_centres():
+  grid = np.array([[0.0, 1.0], [2.0, 5.0]])
+  places = transforms.eval_map(grid, (8, 8), 7)  # a pixel is a pixel
+  inside = places[~np.isnan(places)].reshape(7, 7)
+  # Cells are 3.5 wide: the centres of the first and last lie at 1.25 and 4.75.
+  line = np.clip((np.arange(7) + 0.5 - 1.75) / 3.5, 0, 1)
+  np.testing.assert_allclose(inside[0], line, atol=1e-6)
+  np.testing.assert_allclose(inside[:, -1], 1 + 4 * line, atol=1e-6)
+
+
 @pytest.mark.parametrize(
   ("change", "words"),
   [

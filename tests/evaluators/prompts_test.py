@@ -81,3 +81,35 @@ def test_sites_of_a_catheter_have_sentences_of_their_own():
     for vein in ("jugular", "subclavian")
   ]
   assert not set(sides[0]) & set(sides[1])
+
+
+def test_labels_are_named_or_spelled_out():
+  named = prompts.parse(["Edema", "odd thing"])
+  assert list(named) == ["Edema", "odd thing"]
+  assert named["Edema"] == prompts.for_label("Edema")
+  spelled = prompts.parse({"mine": {"positive": ["A."], "negative": ["B."]}})
+  assert spelled == {"mine": prompts.Prompts(("A.",), ("B.",))}
+  assert prompts.parse(named) == named
+
+
+@pytest.mark.parametrize(
+  ("asked", "words"),
+  [
+    ("Edema", "prompts are str, expected a list"),
+    ([1], "prompts are list, expected a list of labels' names"),
+    ([], "prompts are empty"),
+    ({}, "prompts are empty"),
+    (["Edema", "Edema"], "name a label twice"),
+    ([" "], "label ' ' is empty"),
+    ({"x": ["A."]}, "prompts of 'x' are not as expected"),
+    ({"x": {"positive": ["A."]}}, "prompts of 'x'"),
+    ({"x": {"positive": ["A."], "negative": []}}, "prompts of 'x'"),
+    ({"x": {"positive": "A.", "negative": ["B."]}}, "prompts of 'x'"),
+    ({"x": {"positive": ["A."], "negative": [" "]}}, "prompts of 'x'"),
+    ({1: {"positive": ["A."], "negative": ["B."]}}, "prompts of 1"),
+    ({"x": {"positive": ["A."], "negative": ["B."], "z": ["C"]}}, "of 'x'"),
+  ],
+)
+def test_what_is_no_prompt_is_refused(asked, words):
+  with pytest.raises(ValueError, match=words):
+    prompts.parse(asked)

@@ -147,6 +147,35 @@ def eval_mask(mask: np.ndarray, size: int) -> np.ndarray:
   return eval_image(np.uint8(255) * mask, size) > 127
 
 
+def eval_map(grid: np.ndarray, shape: tuple[int, int], size: int) -> np.ndarray:
+  """Returns what lies on `eval_image`'s crop, on the pixels of the image.
+
+  Args:
+    grid: (rows, columns) float, a value for each cell of an even grid over the
+      crop; between the cells' centres it is interpolated.
+    shape: (H, W) of the image.
+    size: of the crop.
+
+  Returns:
+    (H, W) float32, NaN outside the crop.
+  """
+  scale, x0, y0 = _eval_geometry(shape, size)
+  weights = [
+    _cell_weights(length, max(round(length * scale), size), start, size, cells)
+    for length, start, cells in zip(shape, (y0, x0), grid.shape, strict=True)
+  ]
+  return weights[0] @ grid.astype(np.float32) @ weights[1].T
+
+
+def _cell_weights(length, resized, start, size, cells) -> np.ndarray:
+  """Returns (length, cells) float32: of each pixel, what each cell counts."""
+  places = (np.arange(length) + 0.5) * resized / length - start
+  centres = np.clip(places / size * cells - 0.5, 0, cells - 1)
+  weights = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(cells)))
+  weights[(places < 0) | (places > size)] = np.nan
+  return weights.astype(np.float32)
+
+
 def _eval_geometry(shape, size):
   """Factor on the image, and the crop's left and top in the resized image."""
   height, width = shape

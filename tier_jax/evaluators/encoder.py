@@ -1,5 +1,6 @@
 """What evaluators see of a model: images and texts in, unit vectors out."""
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
@@ -64,7 +65,8 @@ class Encoder:
     self.variables = variables
     self._merged = model.config.merge_wordpieces
     self.tokenize = tokenize
-    self._batch_size = -(-batch_size // mesh.size) * mesh.size
+    self._num_devices = mesh.size
+    self._batch_size = self._whole(batch_size)
     split = NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
     # Every process gets all results, as numpy needs them.
     whole = NamedSharding(mesh, PartitionSpec())
@@ -87,6 +89,15 @@ class Encoder:
 
     self._encode_image = encode_image
     self._encode_text = encode_text
+
+  def in_batches_of(self, batch_size: int) -> "Encoder":
+    """Returns this encoder with another batch size, rounded up as above.
+
+    The two share what they have compiled.
+    """
+    other = copy.copy(self)
+    other._batch_size = self._whole(batch_size)
+    return other
 
   def embed_images(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns image_embeds (N, D) and patch_embeds (N, P, D).
@@ -128,6 +139,9 @@ class Encoder:
       token_mask=token_mask,
       tokens=[self.tokenize.tokens(text) for text in texts],
     )
+
+  def _whole(self, batch_size: int) -> int:
+    return -(-batch_size // self._num_devices) * self._num_devices
 
   def _run(self, encode, *arrays):
     """Applies `encode` to full batches; the last is padded and cut."""

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -49,6 +50,57 @@ def for_label(label: str) -> Prompts:
       for side, templates in data["templates"].items()
     }
   return Prompts(tuple(entry["positive"]), (*entry["negative"], *normal))
+
+
+def parse(asked: Any) -> dict[str, Prompts]:
+  """Returns the sentences of labels that are named, or spelled out.
+
+  Args:
+    asked: a list of names, which get the sentences of `for_label`; or name ->
+      {"positive": [sentence, ...], "negative": [sentence, ...]}.
+
+  Raises:
+    ValueError: if it is neither, or empty, or a name stands twice.
+  """
+  if isinstance(asked, Mapping):
+    found = {name: _spelled_out(name, sides) for name, sides in asked.items()}
+  elif isinstance(asked, (list, tuple)) and all(
+    isinstance(name, str) for name in asked
+  ):
+    found = {name: for_label(name) for name in asked}
+    if len(found) < len(asked):
+      raise ValueError(f"prompts name a label twice: {', '.join(asked)}")
+  else:
+    raise ValueError(
+      f"prompts are {type(asked).__name__}, expected a list of labels' names, "
+      'or name -> {"positive": [...], "negative": [...]}'
+    )
+  if not found:
+    raise ValueError("prompts are empty, expected the name of a label at least")
+  return found
+
+
+def _spelled_out(name: Any, sides: Any) -> Prompts:
+  if isinstance(sides, Prompts):
+    return sides
+  fields = [field.name for field in dataclasses.fields(Prompts)]
+  if not (
+    isinstance(name, str)
+    and isinstance(sides, Mapping)
+    and sorted(sides) == sorted(fields)
+    and all(
+      isinstance(side, (list, tuple))
+      and side
+      and all(isinstance(text, str) and text.strip() for text in side)
+      for side in sides.values()
+    )
+  ):
+    raise ValueError(
+      f"prompts of {name!r} are not as expected: "
+      '{"positive": [sentence, ...], "negative": [sentence, ...]}, one each at '
+      "least"
+    )
+  return Prompts(**{field: tuple(sides[field]) for field in fields})
 
 
 def normalise(label: str) -> str:
