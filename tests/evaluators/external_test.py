@@ -1,5 +1,7 @@
 import csv
+import io
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -184,6 +186,66 @@ def test_wrong_embeddings_are_refused(tmp_path, evaluator, change, message):
   path = write_embeddings(tmp_path / "x.npz", [evaluator], encoder, **change)
   with pytest.raises(ValueError, match=message):
     external.read(path)
+
+
+def _header(shape, kind):
+  """An .npy file that ends after its header."""
+  file = io.BytesIO()
+  header = {"descr": kind, "fortran_order": False, "shape": shape}
+  np.lib.format.write_array_header_1_0(file, header)
+  return file.getvalue()
+
+
+@pytest.mark.parametrize(
+  "content",
+  [
+    _header((10**15, 10), "<f4"),
+    _header((10**15,), "<U0"),
+    _header((-4, -6), "<f4") + bytes(96),
+    _header((24, 2), "|O") + bytes(24 * 2 * 8),
+    _header((24, 2), "<f4") + bytes(191),
+    b"\x93NUMPY\x03\0" + bytes(99),
+    b"\x93NUMPY\x01\0\x04\0{[(\n",
+    b"",
+  ],
+)
+def test_a_header_that_lies_is_refused_before_there_is_room_for_it(
+  tmp_path, evaluator, content
+):
+  path = write_embeddings(tmp_path / "x.npz", [evaluator], datasets.Encoder())
+  with zipfile.ZipFile(path) as archive:
+    parts = {name: archive.read(name) for name in archive.namelist()}
+  with zipfile.ZipFile(path, "w") as archive:
+    for name, part in (parts | {"image_embeds.npy": content}).items():
+      archive.writestr(name, part)
+  with pytest.raises(ValueError, match="does not hold the arrays"):
+    external.read(path)
+
+
+@pytest.mark.parametrize("method", ["STORED", "DEFLATED", "BZIP2", "LZMA"])
+def test_a_damaged_archive_is_refused_or_read(tmp_path, evaluator, method):
+  encoder = datasets.Encoder()
+  path = write_embeddings(tmp_path / "x.npz", [evaluator], encoder)
+  with zipfile.ZipFile(path) as archive:
+    parts = {name: archive.read(name) for name in archive.namelist()}
+  kind = getattr(zipfile, f"ZIP_{method}")
+  with zipfile.ZipFile(path, "w", kind) as archive:
+    for name, part in parts.items():
+      archive.writestr(name, part)
+  assert len(external.read(path).ids) == 24
+  whole = path.read_bytes()
+  rng = np.random.default_rng(0)
+  refused = 0
+  for _ in range(60):
+    content = np.frombuffer(whole, np.uint8).copy()
+    places = rng.integers(len(content), size=rng.integers(1, 6))
+    content[places] = rng.integers(256, size=len(places))
+    path.write_bytes(content.tobytes())
+    try:
+      external.read(path)
+    except ValueError:
+      refused += 1
+  assert refused > 30
 
 
 def test_a_sentence_that_was_not_embedded_is_told(tmp_path, evaluator):

@@ -17,6 +17,7 @@ import collections
 import csv
 import dataclasses
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -291,12 +292,13 @@ def _number(cell: str) -> float:
 def _read_embeddings(path: Path) -> Embeddings:
   try:
     with zipfile.ZipFile(path) as archive:
-      size = sum(item.file_size for item in archive.infolist())
-    if size > MAX_BYTES:
-      raise ValueError(f"it is larger than {MAX_BYTES} bytes")
+      if sum(item.file_size for item in archive.infolist()) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES} bytes")
+      for name in _ARRAYS:
+        _check_size(archive, f"{name}.npy")
     with np.load(path, allow_pickle=False) as file:
       arrays = {name: file[name] for name in _ARRAYS}
-  except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+  except Exception as error:  # zipfile, zlib, lzma and numpy have many kinds
     raise ValueError(
       f"{path.name} does not hold the arrays {', '.join(_ARRAYS)}: {error}"
     ) from error
@@ -331,6 +333,24 @@ def _read_embeddings(path: Path) -> Embeddings:
     texts=places["texts"],
     text_embeds=arrays["text_embeds"],
   )
+
+
+def _check_size(archive: zipfile.ZipFile, name: str) -> None:
+  """Raises ValueError unless an array is as large as its header says.
+
+  numpy would make room for what is said, before it reads.
+  """
+  with archive.open(name) as file:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+      shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+      shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+      raise ValueError(f"{name} is of version {version}")
+    size = archive.getinfo(name).file_size - file.tell()
+  if not dtype.itemsize or math.prod(shape) * dtype.itemsize != size:
+    raise ValueError(f"{name} is not as large as its header says")
 
 
 def _check_counts(name: str, twice: int, wrong: int) -> None:

@@ -3,6 +3,7 @@
 The columns are ids, groups, then truth and score of each label.
 """
 
+import array
 import csv
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tier_jax.evaluators import zero_shot
 _IDS = ("image_id", "study_id", "patient_id")
 _FIXED = (*_IDS, *zero_shot.GROUPS)
 _TRUTH, _SCORE = " truth", " score"
+_TRUTHS = {"": -1, "0": 0, "1": 1}
 
 
 def name(benchmark: str) -> str:
@@ -49,30 +51,38 @@ def read(path: Path) -> zero_shot.Scores:
   """
   if not path.is_file():
     raise ValueError(f"{path} is missing, expected the scores of a benchmark")
-  with path.open(encoding="utf-8", newline="") as file:
-    header, *rows = list(csv.reader(file)) or [[]]
   start = len(_FIXED)
-  labels = [label.removesuffix(_TRUTH) for label in header[start::2]]
-  expected = list(_FIXED)
-  for label in labels:
-    expected += [label + _TRUTH, label + _SCORE]
-  if header != expected or any(len(row) != len(header) for row in rows):
+  with path.open(encoding="utf-8", newline="") as file:
+    reader = csv.reader(file)
+    header = next(reader, [])
+    labels = [label.removesuffix(_TRUTH) for label in header[start::2]]
+    expected = list(_FIXED)
+    for label in labels:
+      expected += [label + _TRUTH, label + _SCORE]
+    known = header == expected
+    fixed: list[list[str]] = []
+    # There can be twenty million of either: not as objects of Python's.
+    truth, values = array.array("b"), array.array("f")
+    for row in reader:
+      known = known and len(row) == len(header)
+      if not known:
+        break
+      fixed.append(row[:start])
+      try:
+        truth.extend(_TRUTHS[cell] for cell in row[start::2])
+        values.extend(float(cell) for cell in row[start + 1 :: 2])
+      except (KeyError, ValueError) as error:
+        raise ValueError(
+          f"{path.name}: a truth is not 1, 0 or blank, or a score no number"
+        ) from error
+  if not known:
     raise ValueError(
       f"{path.name}: expected the columns {', '.join(_FIXED)} and each "
       "label's truth and score"
     )
-  try:
-    truth = [
-      [int(cell) if cell else -1 for cell in row[start::2]] for row in rows
-    ]
-    values = [[float(cell) for cell in row[start + 1 :: 2]] for row in rows]
-  except ValueError as error:
-    raise ValueError(
-      f"{path.name}: a truth is not 1, 0 or blank, or a score no number"
-    ) from error
-  shape = (len(rows), len(labels))
+  shape = (len(fixed), len(labels))
   columns = {
-    field: tuple(row[i] for row in rows) for i, field in enumerate(_FIXED)
+    field: tuple(row[i] for row in fixed) for i, field in enumerate(_FIXED)
   }
   return zero_shot.Scores(
     labels=tuple(labels),
