@@ -20,7 +20,11 @@ RULES = {
     "tier_jax.models",
   ),
   "tier_jax/study": ("tier_jax.study", "tier_jax.evaluators"),
-  "tier_jax/sweep": ("tier_jax.sweep", "tier_jax.evaluators.figures"),
+  "tier_jax/sweep": (
+    "tier_jax.sweep",
+    "tier_jax.evaluators.figures",
+    "tier_jax.evaluators.sections.markup",
+  ),
   "tier_jax/distributed.py": (),
   "tier_jax/durations.py": ("tier_jax.config",),  # the type alone
   "tier_jax/overrides.py": (),

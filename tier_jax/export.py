@@ -20,7 +20,7 @@ from flax import traverse_util
 
 from tier_jax import config as config_lib
 from tier_jax import inference
-from tier_jax.evaluators import runs, tables
+from tier_jax.evaluators import runs, wording
 from tier_jax.models import bert, resnet, weight_tables
 
 IMAGE, TEXT, HEADS = "image_tower", "text_tower", "heads.safetensors"
@@ -334,7 +334,7 @@ def _scores(model, workdir) -> list[str]:
         name,
         entry["split"],
         entry["rows"],
-        tables.interval_text(entry["macro_auroc"]),
+        wording.interval(entry["macro_auroc"]),
       )
       for name, entry in metrics["benchmarks"].items()
     ]

@@ -34,10 +34,12 @@ def test_difference_is_paired(tmp_path):
       ]
     )
   )
-  assert differences.of_runs([good]) == {}
+  nothing = {"benchmarks": {}, "grounding": {}}
+  assert differences.of_runs([good]) == {**nothing, "refused": nothing}
   both = differences.of_runs([good, poor])
-  assert both.keys() == {"chexpert", "chexpert_study"}
-  assert both["chexpert"] == found
+  assert both["benchmarks"].keys() == {"chexpert", "chexpert_study"}
+  assert both["benchmarks"]["chexpert"] == found
+  assert both["refused"] == nothing
 
 
 def test_p_values_are_delong_s_and_holm_s_over_the_labels(tmp_path):
@@ -63,6 +65,61 @@ def test_p_values_are_delong_s_and_holm_s_over_the_labels(tmp_path):
 
 def test_runs_on_other_rows_are_refused(tmp_path):
   good = evaluations.evaluate(tmp_path, "good", evaluations.GOOD)
-  other = evaluations.evaluate(tmp_path, "other", evaluations.GOOD[:9])
-  with pytest.raises(ValueError, match="expected the same"):
+  fewer = evaluations.evaluate(tmp_path, "fewer", evaluations.GOOD[:9])
+  with pytest.raises(
+    differences.IncomparableError,
+    match=r"good and fewer differ in rows \(20, 18\), patients \(10, 9\) and ",
+  ):
+    differences.benchmark(good, fewer, "chexpert")
+  # A benchmark that is not comparable costs no other.
+  found = differences.of_runs([good, fewer])
+  assert found["benchmarks"] == {}
+  assert found["refused"]["benchmarks"].keys() == {"chexpert", "chexpert_study"}
+  # The same counts, and the same manifest, but another truth.
+  other = evaluations.evaluate(
+    tmp_path, "other", evaluations.GOOD, positive_from=6
+  )
+  with pytest.raises(
+    differences.IncomparableError, match="different images, labels or truths"
+  ):
     differences.benchmark(good, other, "chexpert")
+
+
+def test_a_file_of_another_evaluation_is_an_error(tmp_path):
+  runs = [
+    evaluations.evaluate(tmp_path, name, evaluations.GOOD) for name in "ab"
+  ]
+  (tmp_path / "a" / "scores_chexpert.csv").write_text("")
+  with pytest.raises(ValueError, match="evaluate again"):
+    differences.of_runs(runs)
+
+
+@pytest.mark.parametrize(
+  ("change", "words"),
+  [
+    ({}, None),
+    ({"scoring": "softmax"}, "differ in scoring (difference, softmax)"),
+    ({"split": "validate"}, "differ in split (test, validate)"),
+    ({"data_manifest_sha256": "x"}, "differ in prepared data"),
+    ({"prompts": "x"}, "differ in prompts"),
+    # A table of scores knows no prompts of ours; a split it has.
+    ({"scoring": None, "prompts": "x"}, None),
+    ({"scoring": None, "split": "validate"}, "differ in split"),
+  ],
+)
+def test_protocols_must_be_alike(tmp_path, change, words):
+  first = evaluations.evaluate(tmp_path, "a", evaluations.GOOD)
+  second = evaluations.evaluate(tmp_path, "b", evaluations.POOR)
+  for key, value in change.items():
+    if key == "prompts":
+      second.metrics["digests"][key] = value
+    else:
+      second.metrics["benchmarks"]["chexpert"][key] = value
+  for pair in ((first, second), (second, first)):
+    found = differences.of_runs(pair)
+    assert "chexpert_study" in found["benchmarks"] or "prompts" in change
+    refused = found["refused"]["benchmarks"].get("chexpert")
+    assert ("chexpert" in found["benchmarks"]) == (words is None)
+    assert (refused is None) == (words is None)
+    if words and pair[0] is first:
+      assert words in refused

@@ -5,14 +5,17 @@ from tier_jax.evaluators import results, runs, zero_shot
 from tier_jax.evaluators.benchmarks import chexpert
 
 
-def evaluate(tmp_path, name, levels):
-  """Evaluates patients as bright as `levels`; the second five have edema."""
+def evaluate(tmp_path, name, levels, positive_from=5):
+  """Evaluates patients as bright as `levels`; those from one on have edema."""
   rows = [
     datasets.record(
       patient,
       image=image,
       level=level + 5 * image,
-      labels={"Edema": int(patient >= 5), "Cardiomegaly": patient % 2},
+      labels={
+        "Edema": int(patient >= positive_from),
+        "Cardiomegaly": patient % 2,
+      },
     )
     for patient, level in enumerate(levels)
     for image in range(2)

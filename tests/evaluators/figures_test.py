@@ -106,6 +106,21 @@ def test_scatter_draws_every_trial_and_rings_the_best(scores):
   assert (figures.GREY in drawn) == (scored < len(scores))
 
 
+def test_no_name_is_read_as_a_formula():
+  name = r"cost $\foo$ & $x_1$"
+  written = r"cost $\foo$ &amp; $x_1$</text>"
+  row = figures.ForestRow(name, 0.5, 0.4, 0.6, TEAL)
+  lines = [line(name, 3), line("b", 3)]
+  for uri in (
+    figures.forest([row], reference=None, x_label=name),
+    figures.chart(lines, x_label="step"),
+    figures.roc(lines, [figures.Point(name, 0.1, 0.7)]),
+    figures.reliability(lines),
+    figures.histogram({name: np.arange(4)}, [TEAL]),
+  ):
+    assert written in svg(uri)
+
+
 def test_equal_charts_are_equal_bytes():
   rows = [figures.ForestRow("a", 0.5, 0.4, 0.6, TEAL)]
   first, second = (

@@ -81,9 +81,21 @@ def make(name, seed=0, *, skill=1.0, beats_prior=True, directory="nowhere"):
             ("specificity", 0.8),
           )
         }
+        | {"model_sensitivity": 0.75, "below": letter == "A"}
         for label in LABELS[:3]
       }
       for letter in "AB"
+    }
+    | {
+      "mean reader": {
+        label: {
+          "sensitivity": {"value": 0.7, "low": None, "high": None},
+          "specificity": {"value": 0.8, "low": None, "high": None},
+          "model_sensitivity": 0.75,
+          "below": True,
+        }
+        for label in LABELS[:3]
+      }
     },
   }
   return MadeRun(
@@ -143,7 +155,10 @@ def deltas(first, second):
   grounding = {"rows": 60, "macro": {n: around(rng, 0.1) for n in METRICS}}
   return {
     "benchmarks": {"chexpert": {"macro": macro, "labels": labels}},
-    "grounding": {"mimic_cxr": {"phrase": grounding, "token": None}},
+    "grounding": {
+      "mimic_cxr": {"phrase": grounding, "token": None, "left_out": 3}
+    },
+    "refused": {"benchmarks": {}, "grounding": {}},
   }
 
 

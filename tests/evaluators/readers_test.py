@@ -122,7 +122,7 @@ def _beside(truth, scores, calls):
   )
   found = readers.beside_curve(figures, model)
   assert found is not None
-  return {name: labels["Edema"] for name, labels in found.items()}
+  return {name: labels["Edema"] or {} for name, labels in found.items()}
 
 
 def test_place_beside_the_curve_by_hand():
@@ -152,9 +152,9 @@ def test_place_beside_the_curve_by_hand():
 
 def test_a_label_without_a_class_has_no_place_beside_the_curve():
   assert _beside([0, 0], [1, 2], {"a": [0, 1], "b": [1, 0]}) == {
-    "a": None,
-    "b": None,
-    readers.MEAN: None,
+    "a": {},
+    "b": {},
+    readers.MEAN: {},
   }
   assert readers.beside_curve(None, rows.draw(0, "a")) is None
 

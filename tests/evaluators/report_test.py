@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import html.parser
 import json
@@ -16,7 +17,8 @@ from tier_jax.evaluators import (
 from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.benchmarks import registry
 
-HOSTILE = '<script>alert("x")</script>'
+# No formula either: matplotlib would fail on it.
+HOSTILE = '<script>alert("$\\foo$")</script>'
 PARTS = ("grounding", "similarity", "retrieval", "probe")
 
 
@@ -48,15 +50,15 @@ def runs(tmp_path_factory):
     )
     evaluators = [zero_shot.ZeroShot(registry.find("table:nih"), directory)]
     encoder = datasets.Encoder()
+    cases = heatmaps.Cases(data / "mimic_cxr", evaluators, encoder.image_size)
+    cases.compute(encoder).save(data / runs_lib.HEATMAPS)
     results.evaluate(
       evaluators,
       encoder,
       data,
       {"step": 3, "params_sha256": "ab"},
+      pictures=[runs_lib.HEATMAPS],
       num_resamples=50,
-    )
-    heatmaps.Cases(data, evaluators, encoder.image_size).compute(encoder).save(
-      data / "heatmaps.npz"
     )
     (data / "metrics.jsonl").write_text(
       '{"step": 0, "train/loss": 4, "train/grad_norm": NaN}\n{"step": 5, "tr'
@@ -109,7 +111,7 @@ def check(text):
 
 
 def test_page_is_whole_self_contained_and_escaped(runs):
-  text = check(report.render(runs, {"benchmarks": differences.of_runs(runs)}))
+  text = check(report.render(runs, differences.of_runs(runs)))
   assert HOSTILE in text  # as words
 
 
@@ -157,7 +159,7 @@ def test_parts_that_are_missing_or_null_are_not_shown(pair, missing):
 
 
 def test_page_shows_figures_curves_maps_and_what_is_missing(runs):
-  text = report.render(runs, {"benchmarks": differences.of_runs(runs)})
+  text = report.render(runs, differences.of_runs(runs))
   entry = runs[0].metrics["benchmarks"]["table:nih"]
   assert f"{entry['macro_auroc']['value']:.3f}" in text
   assert "Mass (0 / 9)" in text
@@ -188,6 +190,42 @@ def test_page_of_one_run_without_training_files_or_maps(runs, tmp_path):
   text = check((tmp_path / "out" / "report.html").read_text("utf-8"))
   assert "Training" not in text and "Where the words point" not in text
   assert "difference" not in text.replace("by difference", "")
+
+
+def test_pictures_of_another_evaluation_are_not_shown(runs, tmp_path):
+  for path in runs[0].directory.glob("*.*"):
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  other = (runs[1].directory / runs_lib.HEATMAPS).read_bytes()
+  (tmp_path / runs_lib.HEATMAPS).write_bytes(other + b"\0")
+  run = runs_lib.read("tampered", tmp_path, tmp_path)
+  with pytest.raises(ValueError, match=r"heatmaps\.npz is not the file"):
+    report.render([run], {})
+  del run.metrics["files"][runs_lib.HEATMAPS]
+  assert "Where the words point" not in report.render([run], {})
+
+
+def test_runs_that_were_not_measured_alike_are_said_to_be(pair):
+  other = copy.deepcopy(pair[1])
+  parts = other.metrics
+  parts["benchmarks"]["chexpert"]["scoring"] = "softmax"
+  for name in ("retrieval", "similarity"):
+    parts[name]["split"] = "validate"
+  parts["grounding"]["mimic_cxr"]["data_manifest_sha256"] = "another"
+  parts["digests"]["code"] = "older"
+  runs = [pair[0], other]
+  deltas = differences.of_runs(runs)
+  page = check(report.render(runs, deltas))
+  words = "differ in scoring (difference, softmax)"
+  assert deltas["refused"]["benchmarks"]["chexpert"].endswith(words)
+  assert f"No difference is given: tier and {HOSTILE} {words}." in page
+  assert page.count("No difference is given") == 2
+  assert "differ in prepared data" in page
+  assert page.count("differ in split (test, validate)") == 2
+  assert "Not measured alike: see below" in page
+  assert "Different versions of the code evaluated the runs." in page
+  alike = check(report.render(pair, made_runs.deltas(*pair)))
+  for words in ("differ in", "measured alike", "versions of the code"):
+    assert words not in alike
 
 
 def test_no_run_is_refused(tmp_path):

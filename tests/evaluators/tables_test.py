@@ -19,6 +19,17 @@ def test_table_prints_figures_counts_and_what_is_missing(tmp_path):
   assert "10/10" in edema and "1.000 [1.000, 1.000]" in edema
 
 
+def test_runs_that_were_not_measured_alike_are_said_to_be(tmp_path):
+  good = evaluations.evaluate(tmp_path, "good", evaluations.GOOD)
+  fewer = evaluations.evaluate(tmp_path, "fewer", evaluations.GOOD[:9])
+  lines = tables.table([good, fewer], differences.of_runs([good, fewer]))
+  assert lines.count("no difference is given: good and fewer differ in") == 2
+  assert "good - fewer" not in lines
+  lines = tables.summary([good, good, fewer]).splitlines()
+  assert len(lines) == 1 + 3 + 2
+  assert lines[-1].startswith("chexpert_study: good and fewer differ in rows")
+
+
 def test_summary_has_one_line_a_run(tmp_path):
   trained = evaluations.evaluate(tmp_path, "trained", evaluations.GOOD)
   trained = dataclasses.replace(

@@ -221,26 +221,29 @@ def test_settings_may_differ(tmp_path):
   assert len(comparison.summarise(tmp_path, "plain")["settings"]) == 2
 
 
-def _scored(root, skills, *, rows_seed=0):
+def _scored(root, skills, **rows):
   for seed, (base, arm) in enumerate(skills):
     for name, skill in (("plain", base), ("tier", arm)):
       directory = made_study.write(root, f"s.{name}.{seed}")
-      made_study.add_scores(directory, skill, rows_seed=rows_seed)
+      made_study.add_scores(directory, skill, **rows)
 
 
-def test_of_equal_seeds_the_bootstrap_is_that_of_two_runs(tmp_path):
-  _scored(tmp_path, [(0.3, 0.8)] * 3)
+@pytest.mark.parametrize("without_prior", ["", "Mass"])
+def test_of_equal_seeds_the_bootstrap_is_that_of_two_runs(
+  tmp_path, without_prior
+):
+  _scored(tmp_path, [(0.3, 0.8)] * 3, without_prior=without_prior)
   study = comparison.summarise(tmp_path, "plain")
   paired = study["settings"]["s"]["arms"]["tier"]["paired"]
   pair = [
     runs.read(name, tmp_path / name, tmp_path / name)
     for name in ("s.tier.0", "s.plain.0")
   ]
+  found = differences.of_runs(pair)
+  contrast = found["grounding"]["mimic_cxr"]["contrast"]
   expected = {
-    AUROC: differences.of_runs(pair)["chexpert"]["macro"],
-    POINTING: differences.grounding(pair)["mimic_cxr"]["contrast"]["macro"][
-      POINTING
-    ],
+    AUROC: found["benchmarks"]["chexpert"]["macro"],
+    POINTING: contrast["macro"][POINTING],
   }
   for key, item in expected.items():
     assert item["high"] - item["low"] > 0.05

@@ -70,13 +70,16 @@ def write(
   return directory
 
 
-def add_scores(directory: Path, skill: float, *, rows_seed: int = 0) -> None:
+def add_scores(
+  directory: Path, skill: float, *, rows_seed: int = 0, without_prior: str = ""
+) -> None:
   """Adds files of scores to a run, with the figures that follow of them.
 
   Args:
     directory: of the run.
     skill: parts positives from negatives; what chance adds is the same for all.
     rows_seed: of what was scored.
+    without_prior: a finding that has no location prior.
   """
   rng = np.random.default_rng(rows_seed)
   num_rows, labels = 60, ("Edema", "Mass", "No Finding")
@@ -100,8 +103,10 @@ def add_scores(directory: Path, skill: float, *, rows_seed: int = 0) -> None:
     image_ids=images,
     patient_ids=patients,
     findings=("Edema", "Mass", "Edema") * (num_rows // 3),
-    values=dict.fromkeys(grounding_scores.MAPS, values),
+    values={name: values.copy() for name in grounding_scores.MAPS},
   )
+  lacking = np.array([name == without_prior for name in items.findings])
+  items.values["prior"][lacking] = np.nan
   grounding_scores.write(directory / "grounding_mimic_cxr.csv", items)
   path = directory / "metrics.json"
   found = json.loads(path.read_text())

@@ -1,6 +1,7 @@
 """Two evaluated runs, compared over the same patients."""
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,17 @@ import numpy as np
 from tier_jax.evaluators import (
   bootstrap,
   comparisons,
+  digests,
   grounding_scores,
   metrics,
+  protocols,
   runs,
   zero_shot,
 )
+
+
+class IncomparableError(ValueError):
+  """Two runs whose difference would say nothing of the models."""
 
 
 def benchmark(first: runs.Run, second: runs.Run, name: str) -> dict[str, Any]:
@@ -25,9 +32,11 @@ def benchmark(first: runs.Run, second: runs.Run, name: str) -> dict[str, Any]:
       adjusted by Holm over the labels. None where not available.
 
   Raises:
-    ValueError: if the two runs were not scored on the same rows and truth, or
-      a file is not the one that was evaluated.
+    IncomparableError: if the two runs were not scored alike, or not on the same
+      rows and truth.
+    ValueError: if a file is not the one that was evaluated.
   """
+  _check_alike(first, second, "benchmarks", name)
   one, two = first.scores(name), second.scores(name)
   _check_same(first, second, name, one, two)
   settings = first.metrics["bootstrap"]
@@ -74,33 +83,54 @@ def benchmark(first: runs.Run, second: runs.Run, name: str) -> dict[str, Any]:
   return {"macro": macro, "labels": labels}
 
 
+def grounding(first: runs.Run, second: runs.Run, name: str) -> dict[str, Any]:
+  """Returns what `grounding_scores.difference` gives for a dataset.
+
+  Raises:
+    IncomparableError: if the two runs were not scored alike.
+    ValueError: if a file is not the one that was evaluated.
+  """
+  _check_alike(first, second, "grounding", name)
+  settings = first.metrics["bootstrap"]
+  return grounding_scores.difference(
+    first.grounding(name),
+    second.grounding(name),
+    num_resamples=settings["num_resamples"],
+    seed=settings["seed"],
+  )
+
+
 def of_runs(pair: Sequence[runs.Run]) -> dict[str, dict[str, Any]]:
-  """Returns the difference of exactly two runs a benchmark; else nothing.
+  """Returns the differences of exactly two runs; of others none.
+
+  Returns:
+    benchmarks, grounding: by name, as the functions of these names give them.
+    refused: of each of the two by name, why there is no difference.
 
   Raises:
-    ValueError: as `benchmark`.
+    ValueError: if a file is not the one that was evaluated.
   """
-  return {
-    name: benchmark(pair[0], pair[1], name)
-    for name in _shared(pair, "benchmarks")
+  found: dict[str, dict[str, Any]] = {}
+  refused: dict[str, dict[str, str]] = {}
+  for section, compare in (("benchmarks", benchmark), ("grounding", grounding)):
+    found[section], refused[section] = {}, {}
+    for name in _shared(pair, section):
+      try:
+        found[section][name] = compare(pair[0], pair[1], name)
+      except IncomparableError as error:
+        refused[section][name] = str(error)
+  return {**found, "refused": refused}
+
+
+def to_json(
+  pair: Sequence[runs.Run], deltas: Mapping[str, Mapping[str, Any]]
+) -> str:
+  """Returns what `of_runs` gave as JSON, with the digests of what it is of."""
+  metrics_sha256 = {
+    run.name: digests.of_file(run.directory / "metrics.json") for run in pair
   }
-
-
-def grounding(pair: Sequence[runs.Run]) -> dict[str, dict[str, Any]]:
-  """Returns what `grounding_scores.difference` gives of exactly two runs.
-
-  Raises:
-    ValueError: if they were scored on different items.
-  """
-  settings = pair[0].metrics["bootstrap"] if pair else {}
-  return {
-    name: grounding_scores.difference(
-      *(run.grounding(name) for run in pair),
-      num_resamples=settings["num_resamples"],
-      seed=settings["seed"],
-    )
-    for name in _shared(pair, "grounding")
-  }
+  facts = {"metrics_sha256": metrics_sha256, **deltas}
+  return json.dumps(facts, indent=2, allow_nan=False) + "\n"
 
 
 def _shared(pair: Sequence[runs.Run], section: str) -> list[str]:
@@ -109,6 +139,15 @@ def _shared(pair: Sequence[runs.Run], section: str) -> list[str]:
     return []
   first, second = (run.metrics.get(section) or {} for run in pair)
   return [name for name in first if name in second]
+
+
+def _check_alike(
+  first: runs.Run, second: runs.Run, section: str, name: str
+) -> None:
+  entries = [(run, run.metrics[section][name]) for run in (first, second)]
+  found = protocols.unlike(*entries, prompts=True)
+  if found:
+    raise IncomparableError(f"{first.name} and {second.name} differ in {found}")
 
 
 def _check_same(
@@ -125,9 +164,9 @@ def _check_same(
     and np.array_equal(one.truth, two.truth)
   )
   if not same:
-    raise ValueError(
-      f"benchmark {name!r}: {first.name!r} and {second.name!r} were "
-      "scored on different images, labels or truths; expected the same"
+    raise IncomparableError(
+      f"{first.name} and {second.name} were scored on different images, labels "
+      f"or truths of {name}"
     )
 
 

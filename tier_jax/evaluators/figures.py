@@ -19,9 +19,11 @@ RUN_COLOURS = (
 )
 GREY = "#64748b"  # what a run is compared with: chance, a ceiling, a baseline
 _INK, _GRID = "#475569", "#e2e8f0"
-_STYLE: dict[Any, Any] = {
+# In which all charts are made, as the context of matplotlib's settings.
+STYLE: dict[Any, Any] = {
   "svg.hashsalt": "tier-jax",  # equal figures give equal bytes
   "svg.fonttype": "none",
+  "text.parse_math": False,  # a name with a $ is no formula
   "font.family": "sans-serif",
   "font.size": 9,
   "text.color": _INK,
@@ -100,7 +102,7 @@ class Point:
 
 def chart(lines: Sequence[Line], *, x_label: str) -> str:
   """Returns an SVG of lines over steps."""
-  with mpl.rc_context(_STYLE):
+  with mpl.rc_context(STYLE):
     fig = figure.Figure(figsize=(3.6, 2.4), layout="constrained")
     axes = fig.add_subplot()
     few = len(lines) <= _FEW_LINES
@@ -129,7 +131,7 @@ def chart(lines: Sequence[Line], *, x_label: str) -> str:
         handlelength=1.6,
         columnspacing=1,
       )
-    return _svg(fig)
+    return svg(fig)
 
 
 def forest(
@@ -144,7 +146,7 @@ def forest(
   """
   places = np.cumsum([0.5 if not row.label else 1.0 for row in rows])
   height = 0.62 + 0.21 * (places[-1] + 0.6)
-  with mpl.rc_context(_STYLE):
+  with mpl.rc_context(STYLE):
     fig = figure.Figure(figsize=(4.8, height), layout="constrained")
     axes = fig.add_subplot()
     axes.grid(axis="y", visible=False)
@@ -177,7 +179,7 @@ def forest(
     axes.locator_params(axis="x", nbins=6)
     axes.spines["left"].set_visible(False)
     axes.set_xlabel(x_label)
-    return _svg(fig)
+    return svg(fig)
 
 
 def roc(curves: Sequence[Line], points: Sequence[Point] = ()) -> str:
@@ -185,18 +187,19 @@ def roc(curves: Sequence[Line], points: Sequence[Point] = ()) -> str:
 
   The curves have none: it would lie over them.
   """
-  with mpl.rc_context(_STYLE):
+  with mpl.rc_context(STYLE):
     fig = figure.Figure(figsize=(2.1, 2.1), layout="constrained")
     axes = fig.add_subplot(aspect="equal", xlim=(-0.01, 1), ylim=(0, 1.01))
     _diagonal(axes)
     for line in curves:
       x, y = _thin(line.x, line.y)
       axes.plot(x, y, color=line.colour)
-    for i, point in enumerate(points):
+    marks = iter(_MARKERS)
+    for point in points:
       axes.plot(
         point.x,
         point.y,
-        marker=_MARKERS[i % len(_MARKERS)] if point.label else "o",
+        marker=next(marks, "o") if point.label else "o",
         markersize=5,
         color="#0f172a",
         markeredgecolor="white",
@@ -213,12 +216,12 @@ def roc(curves: Sequence[Line], points: Sequence[Point] = ()) -> str:
         edgecolor="none",
         borderpad=0.1,
       )
-    return _svg(fig)
+    return svg(fig)
 
 
 def reliability(curves: Sequence[Line]) -> str:
   """Returns an SVG of observed frequency over stated probability."""
-  with mpl.rc_context(_STYLE):
+  with mpl.rc_context(STYLE):
     fig = figure.Figure(figsize=(4.8, 3.6), layout="constrained")
     axes = fig.add_subplot(aspect="equal", xlim=(-0.01, 1), ylim=(0, 1.01))
     _diagonal(axes)
@@ -236,12 +239,12 @@ def reliability(curves: Sequence[Line]) -> str:
     _unit_square(axes, "stated probability", "share with the finding")
     if any(line.label for line in curves):
       axes.legend(loc="upper left", frameon=False, fontsize=8, handlelength=1.2)
-    return _svg(fig)
+    return svg(fig)
 
 
 def histogram(counts: Mapping[str, np.ndarray], colours: Sequence[str]) -> str:
   """Returns an SVG of histograms over cosine similarity, one a run."""
-  with mpl.rc_context(_STYLE):
+  with mpl.rc_context(STYLE):
     fig = figure.Figure(figsize=(4.8, 2.7), layout="constrained")
     axes = fig.add_subplot()
     few = len(counts) <= _FEW_LINES
@@ -262,7 +265,7 @@ def histogram(counts: Mapping[str, np.ndarray], colours: Sequence[str]) -> str:
     axes.set_ylabel("share")
     if few:
       axes.legend(frameon=False, fontsize=8)
-    return _svg(fig)
+    return svg(fig)
 
 
 def scatter(
@@ -281,7 +284,7 @@ def scatter(
     scores: (N,) higher is better; None draws an empty point.
     x_label, y_label, score_label: what each is.
   """
-  with mpl.rc_context(_STYLE):
+  with mpl.rc_context(STYLE):
     fig = figure.Figure(figsize=(4.8, 3.7), layout="constrained")
     axes = fig.add_subplot()
     values = np.array([np.nan if s is None else s for s in scores], np.float64)
@@ -308,7 +311,7 @@ def scatter(
       )
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
-    return _svg(fig)
+    return svg(fig)
 
 
 def _diagonal(axes) -> None:
@@ -330,7 +333,8 @@ def _thin(x, y) -> tuple[np.ndarray, np.ndarray]:
   return x[keep], y[keep]
 
 
-def _svg(fig: figure.Figure) -> str:
+def svg(fig: figure.Figure) -> str:
+  """Returns a figure, made under `STYLE`, as a data URI."""
   buffer = io.BytesIO()
   fig.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
   text = base64.b64encode(buffer.getvalue()).decode("ascii")

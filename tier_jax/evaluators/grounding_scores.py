@@ -72,7 +72,7 @@ def summarise(
   return {
     "maps": {name: parts[name] for name in ASKED},
     **{name: parts[name] for name in MAPS[len(ASKED) :]},
-    "without_prior": sorted(set(scores.findings) - _in_macro(scores)),
+    "without_prior": sorted(set(scores.findings) - in_macro(scores)),
     **against,
   }
 
@@ -215,9 +215,9 @@ def _figures(
         value = float(means[f, m]) if counts[f, m] else None
         findings[name][metric] = statistics.estimate(value, draws[:, f, m])
   macro = {}
-  in_macro = np.isin(names, list(_in_macro(scores)))
+  in_mean = np.isin(names, list(in_macro(scores)))
   for m, metric in enumerate(metrics):
-    there = in_macro & (counts[:, m] > 0)
+    there = in_mean & (counts[:, m] > 0)
     macro[metric] = statistics.estimate(
       float(means[there, m].mean()) if there.any() else None,
       draws[:, there, m].mean(axis=1) if there.any() else draws[:0, 0, m],
@@ -225,7 +225,7 @@ def _figures(
   return {"rows": int(rows.sum()), "macro": macro, "findings": findings}
 
 
-def _in_macro(scores: Scores) -> set[str]:
+def in_macro(scores: Scores) -> set[str]:
   """Returns the findings that have a prior or, if none has, all of them."""
   known = ~np.isnan(scores.values["prior"]).all(axis=1)
   names = np.array(scores.findings)

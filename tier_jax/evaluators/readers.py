@@ -18,6 +18,8 @@ MEAN = "mean reader"
 _ROUNDING = 1e-12  # of 1 - specificity, by which a vertical stretch is missed
 _MAX_BYTES = 64 * 2**20  # some 500,000 studies: a table of readers is no larger
 
+_Figures = Mapping[str, Mapping[str, Any] | None]  # of a reader, by label
+
 
 def read(
   path: Path, labels: Sequence[str]
@@ -124,9 +126,8 @@ def summarise(
 
 
 def beside_curve(
-  figures: Mapping[str, Mapping[str, Mapping[str, Any] | None]] | None,
-  rows: thresholds.Rows,
-) -> dict[str, dict[str, dict[str, Any] | None]] | None:
+  figures: Mapping[str, _Figures] | None, rows: thresholds.Rows
+) -> dict[str, _Figures] | None:
   """Returns readers' figures with where each stands to a model's ROC curve.
 
   Args:
@@ -141,6 +142,7 @@ def beside_curve(
   """
   if figures is None:
     return None
+  found: dict[str, dict[str, Mapping[str, Any] | None]]
   found = {reader: dict(labels) for reader, labels in figures.items()}
   if len(found) > 1:
     found[MEAN] = _mean(list(figures.values()))
@@ -156,18 +158,18 @@ def beside_curve(
       level = _height(alarms, hits, 1 - item["specificity"]["value"])
       below = item["sensitivity"]["value"] < level
       labels[label] = {**item, "model_sensitivity": level, "below": below}
-  return found
+  return {**found}
 
 
 def _mean(
-  readers: Sequence[Mapping[str, Mapping[str, Any] | None]],
-) -> dict[str, dict[str, Any] | None]:
+  readers: Sequence[_Figures],
+) -> dict[str, Mapping[str, Any] | None]:
   """Returns for each label the mean point of all readers."""
-  means: dict[str, dict[str, Any] | None] = {}
+  means: dict[str, Mapping[str, Any] | None] = {}
   for label in readers[0]:
-    items = [labels[label] for labels in readers]
+    items = [item for labels in readers if (item := labels[label])]
     means[label] = None
-    if all(items):
+    if len(items) == len(readers):
       means[label] = {
         rate: {
           "value": float(np.mean([item[rate]["value"] for item in items])),

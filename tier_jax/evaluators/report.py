@@ -1,16 +1,15 @@
 """Results to one self-contained HTML page, for one run or several.
 
-The page fetches nothing and runs nothing: its pictures are data URIs, its style
-stands in report.html, and every text that came from data is escaped. Each part
-of metrics.json has its section; one that a run lacks is not shown.
+The page fetches nothing and runs nothing: its pictures are data URIs, and every
+text that came from data is escaped. Each part of metrics.json has its section;
+one that a run lacks is not shown.
 """
 
-import string
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tier_jax.evaluators import protocols, wording
 from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import (
   classification,
@@ -40,12 +39,11 @@ def write(
   Args:
     path: of the page.
     runs: at least one.
-    deltas: of two runs "benchmarks", what `differences.of_runs` gave for
-      them, and "grounding", what `differences.grounding` did; either may be
-      absent.
+    deltas: as `differences.of_runs` gives them, or none.
 
   Raises:
-    ValueError: if there is no run.
+    ValueError: if there is no run, or a file of one is not the one that was
+      evaluated.
   """
   if not runs:
     raise ValueError("runs is empty, expected at least one")
@@ -58,13 +56,10 @@ def render(
   deltas: Mapping[str, Mapping[str, Any]],
 ) -> str:
   """Returns the page that `write` writes."""
-  package = resources.files("tier_jax.evaluators")
-  page = string.Template((package / "report.html").read_text("utf-8"))
-  benchmark_deltas = deltas.get("benchmarks", {})
   sections = [
-    *classification.summary(runs, benchmark_deltas),
-    *classification.render(runs, benchmark_deltas),
-    *grounding.render(runs, deltas.get("grounding", {})),
+    *classification.summary(runs, deltas),
+    *classification.render(runs, deltas),
+    *grounding.render(runs, deltas),
     *similarity.render(runs),
     *retrieval.render(runs),
     *probe.render(runs),
@@ -75,19 +70,11 @@ def render(
   names = [run.name for run in runs]
   if not palette.few(runs):
     names = list(dict.fromkeys(map(palette.group, runs)))
-  return page.substitute(
-    title=markup.text(f"Chest x-ray evaluation: {markup.listing(names)}"),
-    subtitle=_protocol(runs),
-    runs="".join(f"<li>{_about(run, runs)}</li>" for run in runs),
-    contents="".join(
-      f'<a href="#part{i}">{markup.text(section.title)}</a>'
-      for i, section in enumerate(sections)
-    ),
-    body="\n".join(
-      f'<section id="part{i}"><h2>{markup.text(section.title)}</h2>'
-      f"{section.body}</section>"
-      for i, section in enumerate(sections)
-    ),
+  return markup.page(
+    f"Chest x-ray evaluation: {wording.listing(names)}",
+    _protocol(runs),
+    sections,
+    items=[_about(run, runs) for run in runs],
   )
 
 
@@ -106,8 +93,10 @@ def _protocol(runs: Sequence[runs_lib.Run]) -> str:
     in [e.get("scoring", "") for e in run.metrics["benchmarks"].values()]
   ]
   if tables:
-    words += f" The scores of {markup.listing(tables)} were made elsewhere."
-  return markup.text(words)
+    words += f" The scores of {wording.listing(tables)} were made elsewhere."
+  if not protocols.same_code(runs):
+    words += " Different versions of the code evaluated the runs."
+  return words
 
 
 def _about(run: runs_lib.Run, runs: Sequence[runs_lib.Run]) -> str:

@@ -34,6 +34,9 @@ class Run:
   metrics: Mapping[str, Any]
   curves: Sequence[Mapping[str, Any]]
   config: Mapping[str, Any]
+  _scores: dict[str, zero_shot.Scores] = dataclasses.field(
+    default_factory=dict, init=False, repr=False, compare=False
+  )
 
   def scores(self, benchmark: str) -> zero_shot.Scores:
     """Returns the rows that a benchmark of metrics.json was computed from.
@@ -42,7 +45,10 @@ class Run:
       ValueError: if their file is not the one that metrics.json speaks of.
     """
     entry = self.metrics["benchmarks"][benchmark]
-    scores = score_files.read(self._file(entry["scores"]))
+    name = entry["scores"]
+    if name not in self._scores:  # a large one takes seconds
+      self._scores[name] = score_files.read(self._file(name))
+    scores = self._scores[name]
     return scores.by_study() if entry["unit"] == "study" else scores
 
   def grounding(self, dataset: str) -> grounding_scores.Scores:
@@ -55,12 +61,13 @@ class Run:
     return grounding_scores.read(self._file(entry["scores"]))
 
   def maps(self) -> heatmaps.Heatmaps | None:
-    """Returns the heat-maps of this evaluation, None if it drew none.
+    """Returns the heat-maps of this evaluation, None if there are none.
 
     Raises:
       ValueError: as `scores`.
     """
-    if HEATMAPS not in self.metrics.get("files", {}):
+    listed = HEATMAPS in self.metrics.get("files", {})
+    if not listed or not (self.directory / HEATMAPS).is_file():
       return None
     return heatmaps.load(self._file(HEATMAPS))
 

@@ -5,14 +5,22 @@ from typing import Any
 
 import numpy as np
 
+from tier_jax.evaluators import protocols, wording
 from tier_jax.evaluators import runs as runs_lib
 
 
 def table(
   runs: Sequence[runs_lib.Run], deltas: Mapping[str, Mapping[str, Any]]
 ) -> str:
-  """Returns the figures of one or more runs as plain text."""
+  """Returns the figures of one or more runs as plain text.
+
+  Args:
+    runs: at least one.
+    deltas: as `differences.of_runs` gives them, or none.
+  """
   lines = []
+  changes = deltas.get("benchmarks", {})
+  refused = deltas.get("refused", {}).get("benchmarks", {})
   names = dict.fromkeys(n for run in runs for n in run.metrics["benchmarks"])
   for name in names:
     entries = [run.metrics["benchmarks"].get(name) for run in runs]
@@ -23,7 +31,9 @@ def table(
       f"{entry['rows']} {units} of {entry['patients']} patients"
     )
     heads = [run.name for run in runs]
-    if name in deltas:
+    if name in refused:
+      lines.append(f"  no difference is given: {refused[name]}")
+    if name in changes:
       heads.append(f"{runs[0].name} - {runs[1].name}")
     pad = " " * 46
     lines.append(pad + "pos/neg".rjust(11) + _row(heads))
@@ -34,15 +44,16 @@ def table(
         missing.append(f"{label} {counts}")
         continue
       cells = [
-        interval_text(e and e["labels"].get(label, {}).get("auroc"))
+        wording.interval(e and e["labels"].get(label, {}).get("auroc"))
         for e in entries
       ]
-      if name in deltas:
-        cells.append(interval_text(deltas[name]["labels"][label], sign=True))
+      if name in changes:
+        change = changes[name]["labels"][label]
+        cells.append(wording.interval(change, sign=True))
       lines.append(f"  {label[:44]:44}" + counts.rjust(11) + _row(cells))
-    cells = [interval_text(e and e["macro_auroc"]) for e in entries]
-    if name in deltas:
-      cells.append(interval_text(deltas[name]["macro"], sign=True))
+    cells = [wording.interval(e and e["macro_auroc"]) for e in entries]
+    if name in changes:
+      cells.append(wording.interval(changes[name]["macro"], sign=True))
     macro = f"macro of {entry['macro_auroc']['num_labels']}"
     lines.append(f"  {macro:44}" + " " * 11 + _row(cells))
     if missing:
@@ -85,7 +96,7 @@ def parts(run: runs_lib.Run) -> str:
       if item:
         cells = [
           f"{metric} {_figure(item['macro'][metric])}"
-          for metric in ("pointing_game", "cnr", "miou", "dice")
+          for metric in wording.GROUNDING
         ]
         lines.append(f"  {title:16}" + "   ".join(cells))
   similarity = run.metrics.get("similarity")
@@ -104,7 +115,8 @@ def summary(runs: Sequence[runs_lib.Run]) -> str:
 
   Entropies (nats) are those of the last validation, the cosine between tokens'
   rows of similarities that of the last logged training batch, and milliseconds
-  a step the median over what was logged. What a run has not is "-".
+  a step the median over what was logged. What a run has not is "-". Below stand
+  the runs that were not measured alike.
   """
   names = list(
     dict.fromkeys(n for run in runs for n in run.metrics["benchmarks"])
@@ -119,7 +131,7 @@ def summary(runs: Sequence[runs_lib.Run]) -> str:
       _last(run.curves, "valid/patch_entropy"),
       _last(run.curves, "train/row_cosine"),
     ]
-    cells = ["-" if value is None else f"{value:.3f}" for value in values]
+    cells = [wording.number(value) for value in values]
     rates = [
       row["train/pairs_per_second"]
       for row in run.curves
@@ -130,32 +142,25 @@ def summary(runs: Sequence[runs_lib.Run]) -> str:
       step = f"{1e3 * run.config['train']['batch_size'] / np.median(rates):.0f}"
     rows.append([run.name, *cells, step])
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-  return "\n".join(
+  lines = [
     "  ".join(
       cell.ljust(width) if i == 0 else cell.rjust(width)
       for i, (cell, width) in enumerate(zip(row, widths, strict=True))
     )
     for row in rows
-  )
-
-
-def interval_text(
-  item: Mapping[str, float | None] | None, *, sign: bool = False
-) -> str:
-  """Returns "0.873 [0.831, 0.912]", with + or - when it is a difference."""
-  if not item or item["value"] is None:
-    return "not available"
-  spec = "+.3f" if sign else ".3f"
-  text = format(item["value"], spec)
-  if item["low"] is None or item["high"] is None:
-    return text
-  return f"{text} [{item['low']:{spec}}, {item['high']:{spec}}]"
+  ]
+  for name in names:
+    entries = [(run, run.metrics["benchmarks"].get(name)) for run in runs]
+    entries = [(run, entry) for run, entry in entries if entry]
+    notes = protocols.notes(entries, prompts=True)
+    lines += [f"{name}: {note}" for note in notes]
+  return "\n".join(lines)
 
 
 def _figure(item: Mapping[str, float | None] | float | None) -> str:
   if isinstance(item, Mapping) or item is None:
-    return interval_text(item)
-  return f"{item:.3f}"  # a chance level has no interval
+    return wording.interval(item)
+  return wording.number(item)  # a chance level has no interval
 
 
 def _row(cells: Sequence[str]) -> str:

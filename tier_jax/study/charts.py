@@ -36,7 +36,7 @@ def paired(
     y_label: what the values are.
     reference: where a line is drawn, or None.
   """
-  with mpl.rc_context(figures._STYLE):
+  with mpl.rc_context(figures.STYLE):
     fig = figure.Figure(figsize=(4.2, 2.9), layout="constrained")
     axes = fig.add_subplot()
     axes.grid(axis="x", visible=False)
@@ -60,7 +60,7 @@ def paired(
     axes.set_xticks(range(len(arms)), list(arms))
     axes.set_xlim(-0.4, len(arms) - 0.6)
     axes.set_ylabel(y_label)
-    return figures._svg(fig)
+    return figures.svg(fig)
 
 
 def trend(lines: Mapping[str, Sequence[Mean]], *, x_label: str) -> str:
@@ -70,7 +70,7 @@ def trend(lines: Mapping[str, Sequence[Mean]], *, x_label: str) -> str:
     lines: name -> its means, one at least.
     x_label: what the axis is.
   """
-  with mpl.rc_context(figures._STYLE):
+  with mpl.rc_context(figures.STYLE):
     fig = figure.Figure(figsize=(4.8, 3.3), layout="constrained")
     axes = fig.add_subplot(xscale="log")
     axes.axhline(0, color=figures.GREY, linewidth=1)
@@ -108,4 +108,4 @@ def trend(lines: Mapping[str, Sequence[Mean]], *, x_label: str) -> str:
       fontsize=8,
       handlelength=1.6,
     )
-    return figures._svg(fig)
+    return figures.svg(fig)

@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from tier_jax.evaluators import bootstrap, comparisons, metrics, statistics
+from tier_jax.evaluators import (
+  bootstrap,
+  comparisons,
+  grounding_scores,
+  metrics,
+  statistics,
+  wording,
+)
 from tier_jax.evaluators.grounding_metrics import METRICS
 from tier_jax.study import figures, members
 from tier_jax.study.members import Member
@@ -258,7 +265,9 @@ def _draws(
   table[np.arange(len(column)), index] = column
   drawn = bootstrap.mean_draws(table, items.patient_ids, **settings)
   rows = items.image_ids, items.findings
-  return rows, drawn[:, ~np.isnan(table).all(axis=0)].mean(axis=1)
+  there = np.isin(names, list(grounding_scores.in_macro(items)))
+  there &= ~np.isnan(table).all(axis=0)
+  return rows, drawn[:, there].mean(axis=1)
 
 
 def _gate(runs) -> dict[str, Any] | None:
@@ -272,7 +281,7 @@ def _gate(runs) -> dict[str, Any] | None:
   """
   found: dict[str, Any] = {}
   for prior in _PRIORS:
-    for metric in figures.METRICS:
+    for metric in wording.GROUNDING:
       path = "grounding", figures.GROUNDED, f"contrast_{prior}", metric
       numbers = [figures.find(one.run.metrics, path) for one in runs]
       numbers = [number for number in numbers if number is not None]

@@ -5,14 +5,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tier_jax.evaluators import wording
+
 # The dataset whose outlined findings are pointed at.
 GROUNDED = "mimic_cxr"
-METRICS = {
-  "pointing_game": "pointing game",
-  "cnr": "CNR",
-  "miou": "mIoU",
-  "dice": "Dice",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +57,7 @@ def _figures() -> dict[str, Figure]:
     ),
   }
   grounded = "grounding", GROUNDED
-  for metric, title in METRICS.items():
+  for metric, title in wording.GROUNDING.items():
     found[metric] = Figure(
       title,
       _GROUNDING,

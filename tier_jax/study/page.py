@@ -1,15 +1,14 @@
 """A study as one HTML page that fetches nothing and runs nothing."""
 
-import string
 import urllib.parse
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from tier_jax.evaluators import figures as drawing
+from tier_jax.evaluators import wording
 from tier_jax.evaluators.sections import markup, palette
-from tier_jax.study import figures, pictures, words
+from tier_jax.study import pictures, words
 
 
 def write(path: Path, study: words.Study) -> None:
@@ -30,33 +29,20 @@ def render(study: words.Study) -> str:
     ),
     markup.Section("Runs", _runs(study)),
   ]
-  package = resources.files("tier_jax.evaluators")
-  page = string.Template((package / "report.html").read_text("utf-8"))
   arms = dict.fromkeys(run["arm"] for run in study["runs"].values())
   arms.pop(study["baseline"], None)
   base = study["baseline"]
-  return page.substitute(
-    title=markup.text(
-      f"Study: {markup.listing(list(arms))} against {base}"
-      if 0 < len(arms) <= words.FEW_ARMS
-      else f"Study: {len(arms)} arms against {base}"
-    ),
-    subtitle="Differences with their 95 % intervals over seeds.",
-    runs="".join(
-      f"<li><b>{markup.text(name)}</b>, "
+  return markup.page(
+    f"Study: {wording.listing(list(arms))} against {base}"
+    if 0 < len(arms) <= words.FEW_ARMS
+    else f"Study: {len(arms)} arms against {base}",
+    "Differences with their 95 % intervals over seeds.",
+    sections,
+    items=[
+      f"<b>{markup.text(name)}</b>, "
       f"{sum(run['setting'] == name for run in study['runs'].values())} runs"
-      "</li>"
       for name in study["settings"]
-    ),
-    contents="".join(
-      f'<a href="#part{i}">{markup.text(section.title)}</a>'
-      for i, section in enumerate(sections)
-    ),
-    body="\n".join(
-      f'<section id="part{i}"><h2>{markup.text(section.title)}</h2>'
-      f"{section.body}</section>"
-      for i, section in enumerate(sections)
-    ),
+    ],
   )
 
 
@@ -65,18 +51,14 @@ def _statement(study) -> str:
     f"<p>{markup.text(line)}</p>" for line in words.statement(study)
   )
   for setting in study["settings"]:
-    body += _verdict(*words.gate(study, setting))
+    good, line = words.gate(study, setting)
+    body += markup.verdict(markup.text(line), good=good)
     if len(words.compared(study, setting)) <= words.FEW_ARMS:
       for shown, line in words.verdicts(study, setting):
-        body += _verdict(shown, line)
+        body += markup.verdict(markup.text(line), good=shown)
   return body + "".join(
     f'<p class="note">{markup.text(line)}</p>' for line in words.missing(study)
   )
-
-
-def _verdict(good: bool, line: str) -> str:
-  css = "verdict good" if good else "verdict"
-  return f'<p class="{css}">{markup.text(line)}</p>'
 
 
 def _setting(study, setting: str) -> str:
@@ -107,7 +89,7 @@ def _setting(study, setting: str) -> str:
   shown += pictures.histograms(study, setting, by_temperature, colours)
   head, rows = words.overview(study, setting)
   body += markup.table(
-    [_capital(markup.text(cell)) for cell in head],
+    [wording.capital(markup.text(cell)) for cell in head],
     [markup.row([markup.text(cell) for cell in row]) for row in rows],
   )
   body += markup.grid("charts", shown)
@@ -130,14 +112,14 @@ def _gate(study, setting: str) -> str:
         f"{markup.text(study['baseline'])} less the {title}",
         *(
           markup.interval(found[prior].get(metric), sign=True)
-          for metric in figures.METRICS
+          for metric in wording.GROUNDING
         ),
       ]
     )
     for prior, title in titles.items()
     if prior in found
   ]
-  heads = ["Phrase map, mean over seeds", *figures.METRICS.values()]
+  heads = ["Phrase map, mean over seeds", *wording.GROUNDING.values()]
   return markup.table(heads, rows) if rows else ""
 
 
@@ -148,11 +130,11 @@ def _table(study, setting: str, arm: str) -> str:
     both = drawn and delta | drawn
     cells = [
       markup.text(words.title(study, setting, key)),
-      markup.number(item["baseline"]),
-      markup.number(item["arm"]),
+      wording.number(item["baseline"]),
+      wording.number(item["arm"]),
       markup.interval(delta, sign=True),
-      words.p_text(delta["p"]) if key in study["primary"] else "",
-      words.p_text(delta["p_holm"]) if key in study["primary"] else "",
+      markup.p_value(delta["p"]) if key in study["primary"] else "",
+      markup.p_value(delta["p_holm"]) if key in study["primary"] else "",
       markup.interval(both, sign=True) if both else "",
       str(delta["n"]),
     ]
@@ -177,7 +159,7 @@ def _runs(study) -> str:
       markup.row(
         [
           words_of,
-          *(markup.number(run["figures"].get(k)) for k in study["primary"]),
+          *(wording.number(run["figures"].get(k)) for k in study["primary"]),
           f"<code>{markup.text(run['metrics_sha256'][:12])}</code>",
         ]
       )
@@ -185,7 +167,7 @@ def _runs(study) -> str:
   primary = [study["figures"][key] for key in study["primary"]]
   head = ["Run", *primary, "metrics.json, SHA-256"]
   budget = markup.table(
-    [_capital(head) for head in words.BUDGET_HEAD],
+    [wording.capital(head) for head in words.BUDGET_HEAD],
     [markup.row([markup.text(c) for c in row]) for row in words.budgets(study)],
   )
   return budget + markup.table(head, rows) + _digests(study)
@@ -206,7 +188,3 @@ def _digests(study) -> str:
       rows.append(markup.row([markup.text(setting), markup.text(kind), code]))
   table = markup.table(["Setting", "What", "SHA-256"], rows)
   return markup.details("Digests that the runs of a setting share", table)
-
-
-def _capital(line: str) -> str:
-  return line[:1].upper() + line[1:]

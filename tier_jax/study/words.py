@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tier_jax.evaluators import tables
+from tier_jax.evaluators import wording
 from tier_jax.study import figures
 
 # More arms are shown by figures.HEADLINE, a line an arm.
@@ -77,7 +77,8 @@ def verdicts(study: Study, setting: str) -> Iterator[tuple[bool, str]]:
       ""
       if difference["p"] is None
       else (
-        f", p {p_text(difference['p'])}, by Holm {p_text(difference['p_holm'])}"
+        f", p {wording.p_value(difference['p'])}, by Holm "
+        f"{wording.p_value(difference['p_holm'])}"
       )
     )
     yield (
@@ -120,13 +121,6 @@ def missing(study: Study) -> list[str]:
       "left out of the differences with them."
     )
   return found
-
-
-def p_text(value: float | None) -> str:
-  """Returns a p-value with three decimals, or a dash."""
-  if value is None:
-    return "-"
-  return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def budgets(study: Study) -> list[list[str]]:
@@ -184,10 +178,10 @@ def _full(study: Study, setting: str) -> str:
       setting,
       arm,
       title(study, setting, key),
-      f"{item['baseline']:.3f}",
-      f"{item['arm']:.3f}",
-      tables.interval_text(item["difference"], sign=True),
-      p_text(item["difference"].get("p_holm")),
+      wording.number(item["baseline"]),
+      wording.number(item["arm"]),
+      wording.interval(item["difference"], sign=True),
+      wording.p_value(item["difference"].get("p_holm")),
       str(item["difference"]["n"]),
     ]
     for arm, key, item in differences(study, setting)
@@ -209,15 +203,15 @@ def overview(study: Study, setting: str) -> tuple[list[str], list[list[str]]]:
   base = arms[study["baseline"]]["means"]
   keys = [key for key in figures.HEADLINE if key in base]
   seeds = max((item["n"] for item in base.values()), default=0)
-  means = [f"{base[key]['value']:.3f}" for key in keys]
+  means = [wording.number(base[key]["value"]) for key in keys]
   rows = [[study["baseline"], str(seeds), *means]]
   for arm in compared(study, setting):
     cells = []
     for key in keys:
       item = arms[arm]["paired"].get(key, {}).get("difference")
-      cell = tables.interval_text(item, sign=True)
+      cell = wording.interval(item, sign=True)
       if item and item.get("p_holm") is not None:
-        cell += f", p {p_text(item['p_holm'])}"
+        cell += f", p {wording.p_value(item['p_holm'])}"
       cells.append(cell)
     rows.append([arm, str(len(arms[arm]["seeds"])), *cells])
   return ["arm", "seeds", *(title(study, setting, key) for key in keys)], rows
@@ -240,7 +234,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _over(item: Mapping[str, Any]) -> str:
   seeds = "1 seed" if item["n"] == 1 else f"{item['n']} seeds"
-  return f"{tables.interval_text(item, sign=True)}, {seeds}"
+  return f"{wording.interval(item, sign=True)}, {seeds}"
 
 
 def _verdict(difference: Mapping[str, Any]) -> tuple[bool, str]:

@@ -57,6 +57,20 @@ def test_readers_are_named_in_a_panel_only_when_they_are_few(run):
   readers = entry(run)["readers"]
   readers |= {f"reader {letter}": readers["reader A"] for letter in "CD"}
   assert "reader A</text>" not in drawn() and "readers</text>" in drawn()
+  assert "mean reader</text>" in drawn()
+
+
+def test_readers_stand_below_the_curve_of_each_run_or_not(run):
+  other = copy.deepcopy(made_runs.make("plain", 2))
+  item = entry(other)["readers"]["reader A"]["Edema"]
+  item |= {"below": False, "model_sensitivity": 0.6}
+  text = operating.table(NAME, entry(run), [run, other])
+  rows = [row for row in text.split("<tr>") if "reader A" in row]
+  assert re.findall(r"</span>(\w+ \(.*?\))", rows[0]) != []
+  edema = re.findall(r"</span>(yes|no) \((.*?)\)", rows[0])
+  assert edema == [("yes", "0.750"), ("no", "0.600")]
+  mean = next(row for row in text.split("<tr>") if "mean reader" in row)
+  assert "not available" not in mean and mean.count("yes (0.750)") == 2
 
 
 def test_subgroups_too_small_to_say_are_named(run):

@@ -45,7 +45,7 @@ def test_of_many_runs_each_verdict_is_counted():
   assert "beats the location prior in 2 of 5 runs by Pointing game, 2" in text
   assert f"{OPEN} in 2 of 5 runs by Pointing game, 2 by CNR" in text
   assert "is worse than the location prior in 1 of 5 runs by Pointing" in text
-  assert text.count('class="verdict open') == 1
+  assert text.count('class="verdict"') == 1
 
 
 def test_of_many_runs_that_all_beat_the_prior_no_other_is_said():
@@ -64,6 +64,19 @@ def test_without_a_prior_there_is_no_verdict():
   text = body(run)
   assert "there is no prior" in text
   assert "verdict" not in text
+
+
+def test_findings_without_a_prior_and_items_left_out_are_said():
+  runs = [made_runs.make("one"), made_runs.make("two", 1)]
+  (section,) = grounding.render(runs, made_runs.deltas(*runs))
+  assert "leaves out 3 outlined findings" in section.body
+  assert "Without a prior" not in section.body
+  part = runs[0].metrics["grounding"]["mimic_cxr"]
+  part["without_prior"] = ["Edema", "<b>"]
+  (section,) = grounding.render(runs, {})
+  words = "Without a prior, and so in no macro: Edema and &lt;b&gt;"
+  assert words in section.body
+  assert "leaves out" not in section.body
 
 
 def test_findings_are_listed_and_escaped():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tier_jax.evaluators import figures, tables
+from tier_jax.evaluators import figures, wording
 from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
@@ -38,6 +38,8 @@ def render(name: str, runs: Sequence[runs_lib.Run]) -> list[str]:
 def _error(name: str, items: Sequence[Mapping[str, Any]]) -> str:
   """Returns the error of a run with its interval, or those of a group."""
   if len(items) == 1:
-    return markup.text(f"{name} {tables.interval_text(items[0])}")
+    return markup.text(f"{name} {wording.interval(items[0])}")
   values = [item["value"] for item in items]
-  return markup.text(f"{name} {min(values):.3f} to {max(values):.3f}")
+  return markup.text(
+    f"{name} {wording.number(min(values))} to {wording.number(max(values))}"
+  )

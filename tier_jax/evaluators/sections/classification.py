@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tier_jax.evaluators import figures, tables
+from tier_jax.evaluators import figures, protocols, wording
 from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import (
   calibration,
@@ -21,11 +21,19 @@ Deltas = Mapping[str, Mapping[str, Any]]
 def summary(
   runs: Sequence[runs_lib.Run], deltas: Deltas
 ) -> list[markup.Section]:
-  """Returns the macro AUROC of each benchmark, large."""
+  """Returns the macro AUROC of each benchmark, large.
+
+  Args:
+    runs: at least one.
+    deltas: as `differences.of_runs` gives them, or none.
+  """
   parts = []
   for name, first in benchmarks(runs):
     title = f"{name}: macro AUROC"
-    note = f"<small>{_macro_of(first)}, {_rows(first)}</small>"
+    about = f"{_macro_of(first)}, {_rows(first)}"
+    if _notes(name, runs, deltas):
+      about += ". Not measured alike: see below"
+    note = f"<small>{about}</small>"
     if palette.few(runs):
       parts.append(_card(name, note, runs, deltas))
       continue
@@ -47,17 +55,18 @@ def summary(
 def render(
   runs: Sequence[runs_lib.Run], deltas: Deltas
 ) -> list[markup.Section]:
-  """Returns a section a benchmark."""
+  """Returns a section a benchmark; `runs` and `deltas` as in `summary`."""
   found = []
   for name, first in benchmarks(runs):
     few = palette.few(runs)
-    delta = deltas.get(name)
+    delta = deltas.get("benchmarks", {}).get(name)
     pictures = []
     if few:
       pictures.append(_forest(name, first, runs))
       pictures += subgroups.render(name, runs)
     pictures += calibration.render(name, runs)
-    body = [_intro(first), palette.legend(runs)]
+    notes = markup.warnings(_notes(name, runs, deltas))
+    body = [_intro(first), notes, palette.legend(runs)]
     body.append(markup.grid("columns", pictures))
     if few:
       body.append(_table(name, first, runs, delta))
@@ -78,6 +87,16 @@ def benchmarks(
     yield name, next(entry for entry in entries if entry)
 
 
+def _notes(name, runs, deltas) -> list[str]:
+  """Says which runs were not measured alike, and why none is subtracted."""
+  entries = [(run, run.metrics["benchmarks"].get(name)) for run in runs]
+  return protocols.notes(
+    [(run, entry) for run, entry in entries if entry],
+    prompts=True,
+    refused=deltas.get("refused", {}).get("benchmarks", {}).get(name),
+  )
+
+
 def _card(name, note, runs, deltas) -> str:
   lines = []
   for run in runs:
@@ -88,16 +107,17 @@ def _card(name, note, runs, deltas) -> str:
       continue
     bounds = ""
     if item["low"] is not None:
-      bounds = f"{item['low']:.3f} to {item['high']:.3f}"
+      low, high = (wording.number(item[key]) for key in ("low", "high"))
+      bounds = f"{low} to {high}"
     lines.append(
-      f'<div class="big">{dot}<b>{item["value"]:.3f}</b>'
+      f'<div class="big">{dot}<b>{wording.number(item["value"])}</b>'
       f"<span>{bounds}</span></div>"
     )
-  delta = deltas.get(name, {}).get("macro")
+  delta = deltas.get("benchmarks", {}).get(name, {}).get("macro")
   if delta:
     lines.append(
       "<small>difference "
-      f"{tables.interval_text(delta, sign=True)}, the same patients</small>"
+      f"{wording.interval(delta, sign=True)}, the same patients</small>"
     )
   return (
     f'<div class="card"><h3>{markup.text(name)}</h3>{note}'
@@ -167,7 +187,8 @@ def _table(name, first, runs, delta) -> str:
     if delta:
       found.append(markup.interval(change, sign=True))
     if tested:
-      found += [_p(change, "p"), _p(change, "p_holm")]
+      tests = change or {}
+      found += [markup.p_value(tests.get(key)) for key in ("p", "p_holm")]
     return found + [markup.interval(item) for item in precision]
 
   rows = [
@@ -227,7 +248,9 @@ def _values(name, first, runs) -> str:
         markup.row(
           [
             markup.text(_label_name(label, first)),
-            *(markup.number(area["value"] if area else None) for area in areas),
+            *(
+              wording.number(area["value"] if area else None) for area in areas
+            ),
           ]
         )
       )
@@ -238,13 +261,6 @@ def _values(name, first, runs) -> str:
 
 def _head(what, run, runs) -> str:
   return what if len(runs) == 1 else f"{what} {palette.name(run, runs)}"
-
-
-def _p(change, key) -> str:
-  value = (change or {}).get(key)
-  if value is None:
-    return "-"
-  return "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _most_positives(entry, labels) -> list[str]:

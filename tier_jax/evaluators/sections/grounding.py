@@ -3,15 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tier_jax.evaluators import figures, grounding_scores, tables
+from tier_jax.evaluators import figures, grounding_scores, protocols, wording
 from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
 _METRICS = {
-  "pointing_game": "Pointing game",
-  "cnr": "CNR",
-  "miou": "mIoU",
-  "dice": "Dice",
+  key: wording.capital(title) for key, title in wording.GROUNDING.items()
 }
 _INTRO = (
   "<p>Pointing game: how often the brightest point lies inside the true "
@@ -46,7 +43,7 @@ def render(
 
   Args:
     runs: at least one.
-    deltas: dataset -> the difference of two runs, or none.
+    deltas: as `differences.of_runs` gives them, or none.
   """
   parts = [run.metrics.get("grounding") or {} for run in runs]
   body = []
@@ -57,13 +54,13 @@ def render(
       if part.get(name)
     ]
     if entries:
-      body.append(_dataset(name, entries, runs, deltas.get(name) or {}))
+      body.append(_dataset(name, entries, runs, deltas))
   if not body:
     return []
   return [markup.Section("Grounding", _INTRO + "".join(body))]
 
 
-def _dataset(name, entries, runs, delta) -> str:
+def _dataset(name, entries, runs, deltas) -> str:
   first = entries[0][1]
   about = f"Split {markup.text(first['split'])}"
   if first.get("random"):
@@ -72,6 +69,9 @@ def _dataset(name, entries, runs, delta) -> str:
     about += f"; the prior is from split {markup.text(first['prior_from'])}"
   else:
     about += "; no other split outlines findings, so that there is no prior"
+  if first.get("without_prior"):
+    listed = markup.text(wording.listing(first["without_prior"]))
+    about += f". Without a prior, and so in no macro: {listed}"
   pictures = [
     markup.figure(
       title,
@@ -83,11 +83,14 @@ def _dataset(name, entries, runs, delta) -> str:
     )
     for key, title in _METRICS.items()
   ]
+  refused = deltas.get("refused", {}).get("grounding", {}).get(name)
+  notes = protocols.notes(entries, prompts=True, refused=refused)
   body = (
-    f"<h3>{markup.text(name)}</h3><p>{about}.</p>{_verdicts(entries, runs)}"
-    f"{palette.legend(runs)}{markup.grid('charts', pictures)}"
+    f"<h3>{markup.text(name)}</h3><p>{about}.</p>{markup.warnings(notes)}"
+    f"{_verdicts(entries, runs)}{palette.legend(runs)}"
+    f"{markup.grid('charts', pictures)}"
   )
-  body += _difference(delta, runs)
+  body += _difference(deltas.get("grounding", {}).get(name) or {}, runs)
   if palette.few(runs):
     body += markup.details(
       "Every finding and threshold", _tables(entries, runs)
@@ -106,13 +109,19 @@ def _difference(delta, runs) -> str:
         ),
       ]
     )
-    for kind, part in delta.items()
-    if part
+    for kind in grounding_scores.ASKED
+    if (part := delta.get(kind))
   ]
-  if not rows:
-    return ""
-  names = " - ".join(markup.text(run.name) for run in runs)
-  return markup.table([names, *_METRICS.values()], rows)
+  body = ""
+  if rows:
+    names = " - ".join(markup.text(run.name) for run in runs)
+    body = markup.table([names, *_METRICS.values()], rows)
+  if delta.get("left_out"):
+    body += (
+      f'<p class="note">The difference leaves out {delta["left_out"]} outlined '
+      "findings that only one of the two runs saw.</p>"
+    )
+  return body
 
 
 def _verdicts(entries, runs) -> str:
@@ -134,15 +143,10 @@ def _verdicts(entries, runs) -> str:
         good &= not any(v["unsure"] or v["lost"] for v in verdicts)
     if sentences:
       words = markup.text(
-        " ".join([sentences[0], *map(_capital, sentences[1:])])
+        " ".join([sentences[0], *map(wording.capital, sentences[1:])])
       )
-      css = "good" if good else "open"
-      lines.append(f'<p class="verdict {css}">{title}: {words}</p>')
+      lines.append(markup.verdict(f"{title}: {words}", good=good))
   return "".join(lines)
-
-
-def _capital(sentence: str) -> str:
-  return sentence[:1].upper() + sentence[1:]
 
 
 # "beaten", "unsure" and "lost" -> the metrics' titles -> their differences.
@@ -161,7 +165,7 @@ def _verdict(against: Mapping[str, Any]) -> _Verdict:
       kind = "beaten"
     elif item["high"] < 0:
       kind = "lost"
-    found[kind][title] = tables.interval_text(item, sign=True)
+    found[kind][title] = wording.interval(item, sign=True)
   return found
 
 
@@ -170,7 +174,7 @@ def _sentence(verdict: _Verdict) -> str:
   for kind, words in _WORDS.items():
     metrics = [f"{title} ({delta})" for title, delta in verdict[kind].items()]
     if metrics:
-      parts.append(f"{words} {markup.listing(metrics)}")
+      parts.append(f"{words} {wording.listing(metrics)}")
   return "; ".join(parts)
 
 
@@ -188,7 +192,7 @@ def _tally(verdicts: Sequence[_Verdict]) -> str:
       if count:
         metrics.append(f"{count} {'' if metrics else runs}by {title}")
     if metrics:
-      parts.append(f"{words} {markup.listing(metrics)}")
+      parts.append(f"{words} {wording.listing(metrics)}")
   return "; ".join(parts)
 
 

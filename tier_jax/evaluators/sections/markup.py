@@ -1,9 +1,13 @@
-"""HTML that the report's sections share: text from data is escaped here."""
+"""HTML that all pages share: text from data is escaped here."""
 
 import dataclasses
 import html
+import string
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from typing import Any
+
+from tier_jax.evaluators import wording
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,14 +18,42 @@ class Section:
   body: str
 
 
+def page(
+  title: str,
+  subtitle: str,
+  sections: Sequence[Section],
+  *,
+  items: Sequence[str] = (),
+) -> str:
+  """Returns a page that fetches nothing and runs nothing.
+
+  Its style stands in report.html; a picture has to be a data URI.
+
+  Args:
+    title, subtitle: of its head, plain text.
+    sections: its parts; the head links to each.
+    items: HTML that stands side by side in the head.
+  """
+  template = resources.files("tier_jax.evaluators") / "report.html"
+  return string.Template(template.read_text("utf-8")).substitute(
+    title=text(title),
+    subtitle=text(subtitle),
+    runs="".join(f"<li>{item}</li>" for item in items),
+    contents="".join(
+      f'<a href="#part{i}">{text(section.title)}</a>'
+      for i, section in enumerate(sections)
+    ),
+    body="\n".join(
+      f'<section id="part{i}"><h2>{text(section.title)}</h2>'
+      f"{section.body}</section>"
+      for i, section in enumerate(sections)
+    ),
+  )
+
+
 def text(value: Any) -> str:
   """Returns a value of the data as HTML."""
   return html.escape(str(value))
-
-
-def number(value: float | None, *, places: int = 3) -> str:
-  """Returns a figure, or a dash when it is not available."""
-  return "-" if value is None else f"{value:.{places}f}"
 
 
 def interval(
@@ -36,12 +68,28 @@ def interval(
   """
   if not item or item["value"] is None:
     return '<span class="none">not available</span>'
-  spec = f"{'+' if sign else ''}.{places}f"
-  value = format(item["value"], spec)
-  low, high = item.get("low"), item.get("high")
-  if low is None or high is None:
+  value, low, high = (
+    wording.number(item.get(key), places=places, sign=sign)
+    for key in ("value", "low", "high")
+  )
+  if item.get("low") is None or item.get("high") is None:
     return value
-  return f"{value}<i>{low:{spec}} to {high:{spec}}</i>"
+  return f"{value}<i>{low} to {high}</i>"
+
+
+def p_value(value: float | None) -> str:
+  """Returns the HTML of a p-value."""
+  return text(wording.p_value(value))
+
+
+def verdict(line: str, *, good: bool = False) -> str:
+  """Returns the HTML of a line (HTML) that a reader should not miss."""
+  return f'<p class="verdict{" good" if good else ""}">{line}</p>'
+
+
+def warnings(lines: Sequence[str]) -> str:
+  """Returns the HTML of plain lines that a reader should not miss."""
+  return "".join(verdict(text(line)) for line in lines)
 
 
 def row(cells: Sequence[str], *, strong: bool = False) -> str:
@@ -78,9 +126,3 @@ def grid(css: str, parts: Sequence[str]) -> str:
 def details(summary: str, body: str) -> str:
   """Returns HTML that is folded away below a plain line."""
   return f"<details><summary>{text(summary)}</summary>{body}</details>"
-
-
-def listing(words: Sequence[str]) -> str:
-  """Returns "a, b and c"."""
-  *first, last = words
-  return f"{', '.join(first)} and {last}" if first else last

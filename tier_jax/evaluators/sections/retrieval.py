@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from tier_jax.evaluators import protocols, wording
 from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
@@ -29,19 +30,20 @@ def render(runs: Sequence[runs_lib.Run]) -> list[markup.Section]:
             title if i == 0 else "",
             palette.name(run, runs),
             *(markup.interval(item.get(recall)) for recall in _RECALLS),
-            markup.number(item.get("median_rank"), places=1),
+            wording.number(item.get("median_rank"), places=1),
           ]
         )
       )
   for key, title in _DIRECTIONS.items():
     chance = first["chance"][key]
-    cells = [markup.number(chance.get(recall)) for recall in _RECALLS]
+    cells = [wording.number(chance.get(recall)) for recall in _RECALLS]
     rows.append(markup.row([f"<em>chance, {title}</em>", "", *cells, ""]))
   body = (
     f"<p>{first['images']} images and the reports of {first['studies']} "
     f"studies of split {markup.text(first['split'])}. Recall at k: how often "
     "one of the k nearest is of the same study or says the same.</p>"
   )
+  body += markup.warnings(protocols.notes(parts, prompts=False))
   head = ["Query", "Run", *(f"Recall at {r[7:]}" for r in _RECALLS)]
   body += markup.table([*head, "Median rank"], rows)
   return [markup.Section("Retrieval", body)]

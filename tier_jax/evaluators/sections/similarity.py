@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tier_jax.evaluators import figures
+from tier_jax.evaluators import figures, protocols, wording
 from tier_jax.evaluators import runs as runs_lib
 from tier_jax.evaluators.sections import markup, palette
 
@@ -40,13 +40,14 @@ def render(runs: Sequence[runs_lib.Run]) -> list[markup.Section]:
     "Row cosine is how alike the tokens' rows are. Effective patches: as many "
     "equally matched ones would have a token's entropy.</p>"
   )
+  body += markup.warnings(protocols.notes(parts, prompts=False))
   for run, part in parts:
     value = (part.get("row_cosine") or {}).get("value")
     if value is not None and value > _COLLAPSE:
-      body += (
-        f'<p class="verdict open">{palette.name(run, runs)}: collapse. A row '
-        f"cosine of {value:.3f} means that all tokens look at the same "
-        "patches, whatever they say.</p>"
+      body += markup.verdict(
+        f"{palette.name(run, runs)}: collapse. A row cosine of "
+        f"{wording.number(value)} means that all tokens look at the same "
+        "patches, whatever they say."
       )
   picture = figures.histogram(counts, colours)
   measures = markup.table(
