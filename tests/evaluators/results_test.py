@@ -127,12 +127,17 @@ def test_figures_are_keyed_by_what_they_depend_on(tmp_path):
   out = tmp_path / "out"
   out.mkdir()
   (out / "grounding_mimic.csv").write_text("x")
+  (out / "shown.npz").write_text("y")
+  rates = {"sensitivity": {"value": 0.9}, "specificity": {"value": 0.0}}
+  called = {"chexpert_study": {"reader": {"Edema": rates, "Mass": None}}}
   metrics = results.evaluate(
     [evaluator],
     datasets.Encoder(),
     out,
     {"params_sha256": "cd"},
     parts=parts,
+    readers=called,
+    pictures=["shown.npz"],
     num_resamples=0,
   )
   assert metrics == json.loads((out / "metrics.json").read_text())
@@ -148,8 +153,16 @@ def test_figures_are_keyed_by_what_they_depend_on(tmp_path):
   }
   assert metrics["files"] == {
     name: digests.of_file(out / name)
-    for name in ("grounding_mimic.csv", "scores_chexpert.csv")
+    for name in ("grounding_mimic.csv", "scores_chexpert.csv", "shown.npz")
   }
+  # At no specificity every curve has reached its upper end.
+  assert metrics["benchmarks"]["chexpert_study"]["readers"] == {
+    "reader": {
+      "Edema": {**rates, "model_sensitivity": 1.0, "below": True},
+      "Mass": None,
+    }
+  }
+  assert metrics["benchmarks"]["chexpert"]["readers"] is None
   assert metrics["grounding"] == parts["grounding"]
   assert metrics["retrieval"] is metrics["probe"] is None
 

@@ -128,6 +128,8 @@ def test_writes_and_prints_what_it_promises(workdir):
   assert metrics["grounding"]["chexpert"]["split"] == "test"
   assert metrics["similarity"]["pairs"] == 10
   assert metrics["probe"] is None
+  assert "heatmaps.npz" in metrics["files"]
+  assert "Where the words point" in (workdir / "out/report.html").read_text()
   assert "1.000 [1.000, 1.000]" in done.stdout
   assert done.stdout.rstrip().endswith(str(workdir / "out" / "report.html"))
 
@@ -150,6 +152,8 @@ def test_another_model_is_scored_from_a_template_it_filled_in(
   ]
   table.write_text("\n".join([header, *filled]))
   out = tmp_path / "theirs"
+  out.mkdir()
+  (out / "heatmaps.npz").write_text("of an earlier evaluation")
   done = _eval(*flags, f"--scores={table}", f"--output_dir={out}")
   assert done.returncode == 0, done.stderr
   metrics = json.loads((out / "metrics.json").read_text())
@@ -158,6 +162,8 @@ def test_another_model_is_scored_from_a_template_it_filled_in(
   assert metrics["predictions_file"] == table.name
   assert "theirs" in done.stdout
   assert (out / "report.html").is_file()
+  assert not (out / "heatmaps.npz").exists()
+  assert list(metrics["files"]) == ["scores_chexpert.csv"]
 
 
 def _splits(size):
