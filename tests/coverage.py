@@ -1,13 +1,14 @@
 """Whether 95 % intervals hold the truth 95 times in 100, on clustered data.
 
-  python -m tests.coverage --simulations=2000
+  python -m tests.coverage --patients 200 500
 
 Patients are sick or not, have one to three images, and their images score
 alike; the true figures are integrals. Prints the share of the intervals that
-hold each, with its own standard error.
+hold each, with its own standard error, and fails when one is out of BOUNDS.
 """
 
 import argparse
+import sys
 
 import numpy as np
 from scipy import integrate, stats
@@ -18,6 +19,9 @@ PREVALENCE = 0.4
 EFFECT = 1.0  # of sickness on a patient's level, whose deviation is 1
 NOISE = 0.3  # deviation between the images of a patient
 THRESHOLD = 0.5  # of a call
+BOUNDS = 0.93, 0.97
+# Of patients, where intervals are claimed to hold: of fewer they hold less.
+SIZES = 200, 500
 
 
 def sample(
@@ -86,16 +90,31 @@ def coverage(
   return {name: count / num_simulations for name, count in held.items()}
 
 
+def outside(shares: dict[str, float]) -> list[str]:
+  """Returns the figures whose share is out of BOUNDS."""
+  low, high = BOUNDS
+  return [name for name, share in shares.items() if not low <= share <= high]
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--simulations", type=int, default=2000)
-  parser.add_argument("--patients", type=int, default=200)
+  parser.add_argument("--patients", type=int, nargs="+", default=SIZES)
   parser.add_argument("--resamples", type=int, default=1000)
   flags = parser.parse_args()
-  shares = coverage(flags.simulations, flags.patients, flags.resamples)
-  for name, share in shares.items():
-    error = np.sqrt(share * (1 - share) / flags.simulations)
-    print(f"{name:<20}{100 * share:6.2f} % +- {100 * error:.2f}")
+  failed = []
+  for size in flags.patients:
+    shares = coverage(flags.simulations, size, flags.resamples)
+    print(f"{size} patients, {flags.simulations} simulations")
+    for name, share in shares.items():
+      error = np.sqrt(share * (1 - share) / flags.simulations)
+      print(
+        f"  {name:<20}{100 * share:6.2f} % +- {100 * error:.2f}", flush=True
+      )
+    failed += [f"{name} of {size} patients" for name in outside(shares)]
+  if failed:
+    low, high = BOUNDS
+    sys.exit(f"error: outside {low:.0%} to {high:.0%}: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -164,9 +164,20 @@ def test_bootstrap_refuses():
 
 def test_intervals_hold_the_truth_where_images_cluster():
   # Nominal 95 %: three standard errors of 150 trials and the small sample;
-  # `python -m tests.coverage` narrows it down.
+  # `make coverage` narrows it down.
   for name, share in coverage.coverage(150, 80, 200).items():
     assert 0.88 <= share <= 0.995, name
+
+
+def test_intervals_that_hold_too_seldom_or_too_often_fail(monkeypatch, capsys):
+  shares = {"auroc": 0.95, "f1": 0.9295, "mcc": 0.9705, "mean": 0.93}
+  monkeypatch.setattr(coverage, "coverage", lambda *_: dict(shares))
+  monkeypatch.setattr("sys.argv", ["coverage", "--patients", "50"])
+  with pytest.raises(SystemExit, match="97%: f1 of 50 patients, mcc of 50 pat"):
+    coverage.main()
+  assert "50 patients" in capsys.readouterr().out
+  shares.update(f1=0.95, mcc=0.97)
+  coverage.main()
 
 
 def test_interval_of_images_instead_of_patients_would_be_too_narrow():

@@ -22,6 +22,7 @@ def test_scores_are_those_of_images_and_of_studies(tmp_path):
   run = evaluations.evaluate(tmp_path, "good", evaluations.GOOD)
   assert len(run.scores("chexpert").image_ids) == 20
   assert len(run.scores("chexpert_study").image_ids) == 10
+  assert run.scores("chexpert") is run.scores("chexpert")  # read once
 
 
 def test_scores_of_another_evaluation_are_refused(tmp_path):
