@@ -181,8 +181,10 @@ def test_macro_is_the_mean_over_findings(directory, tmp_path):
   # Without any, all findings count.
   scores = dataclasses.replace(
     scores,
-    values=scores.values
-    | {"prior": np.full_like(scores.values["prior"], np.nan)},
+    values={
+      **scores.values,
+      "prior": np.full_like(scores.values["prior"], np.nan),
+    },
   )
   part = grounding_scores.summarise(scores, num_resamples=50)
   assert part["without_prior"] == []
