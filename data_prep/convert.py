@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -57,28 +58,44 @@ def convert_item(
     short_side: pixels; images with a larger shorter side are reduced.
     recipe: one of `dicom.RECIPES`.
   """
-  for wait_s in _WAITS_S:
-    outcome = _try_item(item, root, short_side, recipe)
-    if outcome.reason != UNREADABLE:
-      return outcome
-    time.sleep(wait_s)
-  return _try_item(item, root, short_side, recipe)
 
-
-def _try_item(
-  item: items.Item, root: Path, short_side: int, recipe: str
-) -> Outcome:
-  notes = list(item.notes)
-  try:
+  def make(notes: list[str]) -> Outcome:
     record = _make_record(item, root, short_side, recipe, notes)
     return Outcome(
       records.encode(record),
-      notes=tuple(notes),
       pixels_digest=hashlib.sha256(
         repr(record.image.shape).encode() + record.image.tobytes()
       ).hexdigest()[:32],
       perceptual_hash=perceptual_hash(record.image),
     )
+
+  return attempt(make, item.notes)
+
+
+def attempt(
+  make: Callable[[list[str]], Outcome], notes: Sequence[str] = ()
+) -> Outcome:
+  """Returns what `make` does, or why it could not; never raises.
+
+  What may be gone another time, as a fault of the disk, is tried again.
+
+  Args:
+    make: called with a list, to which it appends notes.
+    notes: what stands in the list already.
+  """
+  for wait_s in _WAITS_S:
+    outcome = _attempt_once(make, notes)
+    if outcome.reason != UNREADABLE:
+      return outcome
+    time.sleep(wait_s)
+  return _attempt_once(make, notes)
+
+
+def _attempt_once(make, notes) -> Outcome:
+  notes = list(notes)
+  try:
+    outcome = make(notes)
+    return dataclasses.replace(outcome, notes=tuple(notes))
   except Exception as error:
     # One odd file must not end a run of days. Its message may quote the file.
     if _ran_out_of_memory(error):

@@ -19,10 +19,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import cv2
 
-from data_prep import convert, items
+from data_prep import convert
 
 # Of address space, over what the process has when it starts: with its own
 # quarter of a GiB, a worker stays below 2 GiB.
@@ -38,21 +39,21 @@ START_S = 120.0  # for the process to be ready; imports from a slow disk
 # too, and two threads that do so at once lose a child's exit status.
 _processes = threading.Lock()
 
-Work = Callable[[items.Item], convert.Outcome]
+Job = TypeVar("Job")
 
 
-class Sandbox:
+class Sandbox(Generic[Job]):
   """Runs `work` in a process of its own, and through its end.
 
   Args:
-    work: picklable.
+    work: picklable, as its jobs are.
     memory_bytes, cpu_s, wall_s: what one job may take; memory counts from the
       start of the process.
   """
 
   def __init__(
     self,
-    work: Work,
+    work: Callable[[Job], convert.Outcome],
     *,
     memory_bytes: int = MEMORY_BYTES,
     cpu_s: int = CPU_S,
@@ -66,13 +67,13 @@ class Sandbox:
     self._context.set_forkserver_preload(["data_prep.sandbox"])
     self._start()
 
-  def __enter__(self) -> "Sandbox":
+  def __enter__(self) -> "Sandbox[Job]":
     return self
 
   def __exit__(self, *_) -> None:
     self._stop()
 
-  def run(self, jobs: Iterable[items.Item]) -> Iterator[convert.Outcome]:
+  def run(self, jobs: Iterable[Job]) -> Iterator[convert.Outcome]:
     """Yields the outcome of each job, in their order.
 
     Raises:
@@ -90,7 +91,7 @@ class Sandbox:
       yield outcome
       job = following
 
-  def _settle(self, job: items.Item) -> convert.Outcome:
+  def _settle(self, job: Job) -> convert.Outcome:
     """Returns the outcome of the job that was sent."""
     outcome = self._receive()
     if outcome.reason in convert.ENDS and self._is_used:
@@ -108,7 +109,7 @@ class Sandbox:
       self._is_used = True
     return outcome
 
-  def _send(self, job: items.Item) -> None:
+  def _send(self, job: Job) -> None:
     # One job at a time: the process is waiting, and reads it whole before it
     # writes, so that the two cannot block each other. If it has died, the next
     # _receive finds out.
@@ -161,7 +162,10 @@ class Sandbox:
 
 
 def _serve(
-  connection: Connection, work: Work, memory_bytes: int, cpu_s: int
+  connection: Connection,
+  work: Callable[[Any], convert.Outcome],
+  memory_bytes: int,
+  cpu_s: int,
 ) -> None:
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
   cv2.setNumThreads(1)

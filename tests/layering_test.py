@@ -91,6 +91,16 @@ RULES = {
   ),
   "tier_jax/train.py": ("tier_jax",),
   "tier_jax/inference.py": ("tier_jax",),
+  # How files become pictures: the rest of data_prep is about data sets.
+  "tier_jax/image_files.py": (
+    "data_prep.convert",
+    "data_prep.images",
+    "data_prep.labels",
+    "data_prep.rejects",
+    "data_prep.sandbox",
+    "tier_jax.data.transforms",
+  ),
+  "tier_jax/predict.py": ("data_prep.progress", "tier_jax"),
   "tier_jax/export.py": ("tier_jax",),
   "tier_jax/benchmarks": ("tier_jax",),
   "tier_jax/benchmarks/data_prep.py": ("data_prep", "tier_jax.benchmarks"),
@@ -100,6 +110,7 @@ RULES = {
 FOREIGN = {
   "data_prep": ("jax", "flax", "grain", "optax"),
   "tier_jax/data": ("jax", "flax"),
+  "tier_jax/image_files.py": ("jax", "flax"),
   "tier_jax/evaluators/bootstrap.py": ("jax",),
   "tier_jax/evaluators/calibration.py": ("jax",),
   "tier_jax/evaluators/comparisons.py": ("jax",),

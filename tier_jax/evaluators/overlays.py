@@ -29,17 +29,11 @@ def overlay(
   """
   size = (_TILE, _TILE)
   grey = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-  canvas = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
-  if similarity is not None:
-    low, high = np.percentile(similarity, [1, 99])
-    level = np.clip((similarity - low) / max(high - low, 1e-6), 0, 1)
-    level = cv2.resize(
-      level.astype(np.float32), size, interpolation=cv2.INTER_LINEAR
-    )
-    colour = mpl.colormaps["inferno"](level)[..., 2::-1] * 255  # BGR
-    opacity = 0.12 + 0.43 * level[..., None]
-    canvas = canvas * (1 - opacity) + colour * opacity
-  picture = np.ascontiguousarray(np.clip(canvas, 0, 255).astype(np.uint8))
+  if similarity is None:
+    picture = np.repeat(grey[..., None], 3, axis=2)
+  else:
+    level = cv2.resize(levels(similarity), size, interpolation=cv2.INTER_LINEAR)
+    picture = paint(grey, level)
   scale = _TILE / image.shape[0]
   for box in boxes if boxes is not None else ():
     x0, y0, x1, y1 = np.clip(np.round(box * scale), 2, _TILE - 3).astype(int)
@@ -53,6 +47,27 @@ def overlay(
         cv2.LINE_AA,
       )
   return picture
+
+
+def levels(similarity: np.ndarray) -> np.ndarray:
+  """Returns its 1st to 99th percentile as [0, 1], float32 of the same shape."""
+  low, high = np.percentile(similarity, [1, 99])
+  level = np.clip((similarity - low) / max(high - low, 1e-6), 0, 1)
+  return level.astype(np.float32)
+
+
+def paint(image: np.ndarray, level: np.ndarray) -> np.ndarray:
+  """Returns an image under colours, as (H, W, 3) uint8 BGR.
+
+  Args:
+    image: (H, W) uint8.
+    level: (H, W) float32 in [0, 1], from dark and faint to bright and dense;
+      NaN leaves the image as it is.
+  """
+  colour = mpl.colormaps["inferno"](np.nan_to_num(level))[..., 2::-1] * 255
+  opacity = np.nan_to_num(0.12 + 0.43 * level)[..., None]
+  canvas = image[..., None] * (1 - opacity) + colour * opacity
+  return np.ascontiguousarray(np.clip(canvas, 0, 255).astype(np.uint8))
 
 
 def tile(
