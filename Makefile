@@ -73,7 +73,7 @@ DATASETS := mimic_cxr chexpert padchest
 PREPARED := $(DATASETS:%=$(DEMO)/data/%/manifest.json)
 STAMPS := $(DEMO)/stamps
 DATA_CODE := $(shell find data_prep -name '*.py' -not -path '*/phantom/*') tier_jax/data/records.py
-TRAIN_CODE := $(shell find tier_jax -name '*.py' -not -path '*/evaluators/*' -not -name inference.py -not -name export.py) tier_jax/data/vocab.txt configs/demo.py launch/train.py
+TRAIN_CODE := $(shell find tier_jax -name '*.py' -not -path '*/evaluators/*' -not -name inference.py -not -name export.py -not -name predict.py -not -name image_files.py) tier_jax/data/vocab.txt configs/demo.py launch/train.py
 EVAL_CODE := $(shell find tier_jax/evaluators -type f -not -name '*.pyc') tier_jax/inference.py launch/eval.py
 NUM_PATIENTS := 3800
 

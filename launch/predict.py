@@ -56,7 +56,7 @@ _HEATMAPS = flags.DEFINE_string(
   "heatmaps",
   None,
   "Folder for pictures, ROW_COLUMN_LABEL.png: what each place of an image adds "
-  "to a score.",
+  "to a score, each in its own range of colours.",
 )
 _STEP = flags.DEFINE_string(
   "step",
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> None:
   except (ValueError, OSError) as error:
     sys.exit(f"error: {error}")
   except KeyboardInterrupt:
-    print(f"interrupted: what is done lies in {output}.part", file=sys.stderr)
+    print(f"interrupted: rows so far are in {output}.part", file=sys.stderr)
     sys.exit(130)
   print(f"scored {counts.scored} of {len(paths)} images: {output}")
   for reason, count in sorted(
