@@ -25,7 +25,7 @@ from typing import Any
 
 from tests import chaos_checks as checks
 from tests import chaos_worker
-from tier_jax.data import loader
+from tier_jax.data import pair_source
 
 ROOT = Path(__file__).parents[1]
 SAVE_EVERY = chaos_worker.SAVE_EVERY
@@ -271,7 +271,7 @@ def main() -> None:
     root = Path(directory)
     data_dir = make_data(root)
     config = chaos_worker.make_config(data_dir, arguments.num_steps)
-    size = len(loader.PairSource(config.data, "train"))
+    size = len(pair_source.PairSource(config.data, "train"))
     calm = run(data_dir, root / "calm" / "run", arguments.num_steps, rng)
     problems = checks.epoch_problems(
       checks.steps_of(calm.events, "batch", "records"), size

@@ -11,7 +11,7 @@ from tests import trainings
 from tests.models import vit_reference
 from tier_jax import config as config_lib
 from tier_jax import experiment, features, inference, program, sharding, train
-from tier_jax.data import loader, tokenizer, transforms
+from tier_jax.data import loader, pair_source, tokenizer, transforms
 from tier_jax.models import dual_encoder
 
 
@@ -50,7 +50,7 @@ def test_the_cache_holds_what_the_model_sees_in_the_images(data_dir, tmp_path):
   config = make(data_dir, tmp_path)
   train.train_and_evaluate(config, tmp_path / "one")
   model = inference.load(tmp_path / "one", params="raw")
-  source = loader.PairSource(config.data, "train")
+  source = pair_source.PairSource(config.data, "train")
   (path,) = (tmp_path / "cache").iterdir()
   kept = np.load(path)
   assert kept.shape == (len(source), 9, vit_reference.WIDTH)
@@ -97,7 +97,7 @@ def read(config, source, **changes):
 
 def test_batches_come_from_the_cache_and_say_so(data_dir, tmp_path):
   config = make(data_dir, tmp_path)
-  source = loader.PairSource(config.data, "train")
+  source = pair_source.PairSource(config.data, "train")
   kept = np.arange(len(source) * 6, dtype=np.float16).reshape(-1, 3, 2)
   batch = next(
     loader.train_iterator(

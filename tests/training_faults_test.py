@@ -23,7 +23,7 @@ from tier_jax import (
   train_step,
   watchdog,
 )
-from tier_jax.data import loader
+from tier_jax.data import loader, pair_source
 
 ROOT = Path(__file__).parents[1]
 BAD_STEPS = (6, 8)  # where the first poisoned batches are
@@ -295,14 +295,14 @@ def test_a_rewind_to_a_pending_evaluation_does_not_do_it_again(
 def test_a_killed_loader_thread_ends_the_training(
   data_dir, tmp_path, unbroken, order, monkeypatch
 ):
-  read = loader.PairSource.read
+  read = pair_source.PairSource.read
 
   def dying(source, index, *rest):
     if index == order[6][-1]:  # more than the validation split has
       raise SystemExit(0)
     return read(source, index, *rest)
 
-  monkeypatch.setattr(loader.PairSource, "read", dying)
+  monkeypatch.setattr(pair_source.PairSource, "read", dying)
   with pytest.raises(RuntimeError, match="reading batches ended by SystemExit"):
     run(data_dir, tmp_path)
   trainings.assert_sound(tmp_path, [4, 5])

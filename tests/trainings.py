@@ -25,7 +25,7 @@ from tier_jax import (
   train_step,
 )
 from tier_jax import config as config_lib
-from tier_jax.data import loader, tokenizer
+from tier_jax.data import loader, pair_source, tokenizer
 
 BATCH = 8
 TRAIN = 160  # pairs: twenty steps an epoch
@@ -180,7 +180,7 @@ class Batches:
 def iterator(config: config_lib.Config) -> loader.TrainIterator:
   """Returns the batches of a training."""
   return loader.train_iterator(
-    loader.PairSource(config.data, "train"),
+    pair_source.PairSource(config.data, "train"),
     config.data,
     config.augment,
     tokenizer.Tokenizer.from_name("bundled", config.data.max_length),

@@ -17,7 +17,7 @@ from flax import traverse_util
 
 from tier_jax import durations, sharding
 from tier_jax import optim as optim_lib
-from tier_jax.data import loader, transforms
+from tier_jax.data import pair_source, transforms
 from tier_jax.losses import objective
 from tier_jax.models import dual_encoder, pretrained, resnet
 
@@ -91,7 +91,7 @@ class TrainConfig:
 class Config:
   """A whole experiment."""
 
-  data: loader.DataConfig
+  data: pair_source.DataConfig
   model: dual_encoder.DualEncoderConfig
   train: TrainConfig
   seed: int = 0

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from tier_jax.data import loader
+from tier_jax.data import pair_source
 
 _NAMED = 3  # records, or modules, in a message
 
@@ -31,7 +31,7 @@ class Guard:
     policy: str,
     max_faults: int,
     workdir: str | Path,
-    source: loader.PairSource,
+    source: pair_source.PairSource,
     count: int,
   ):
     """Starts with no step to look at.
@@ -93,7 +93,7 @@ class Guard:
 
 
 def describe(
-  health: Mapping[str, Any], step: int, source: loader.PairSource
+  health: Mapping[str, Any], step: int, source: pair_source.PairSource
 ) -> str:
   """Returns one line on what was not finite at a step.
 
@@ -123,7 +123,7 @@ def write_dump(
   workdir: str | Path,
   step: int,
   health: Mapping[str, Any],
-  source: loader.PairSource,
+  source: pair_source.PairSource,
 ) -> Path:
   """Writes what is known of a step, and returns where.
 

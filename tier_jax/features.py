@@ -21,7 +21,7 @@ from absl import logging
 
 from tier_jax import config as config_lib
 from tier_jax import program as program_lib
-from tier_jax.data import loader, transforms
+from tier_jax.data import pair_source, transforms
 from tier_jax.evaluators import digests
 from tier_jax.models import pretrained, vit
 from tier_jax.train_state import params_digest
@@ -29,7 +29,9 @@ from tier_jax.train_state import params_digest
 _BATCH = 32  # images a pass
 
 
-def read(program: program_lib.Program, source: loader.PairSource) -> np.ndarray:
+def read(
+  program: program_lib.Program, source: pair_source.PairSource
+) -> np.ndarray:
   """Returns the tower's patches of all records, computed if need be.
 
   They are kept in `data.feature_cache`, in a file named by the digest of all

@@ -40,7 +40,7 @@ def describe(
     config: as resolved.
     mesh: of the training.
     tokenizer: its JSON form, of which the SHA-256 is kept.
-    data_digest: of the prepared data, see `loader.PairSource`.
+    data_digest: of the prepared data, see `pair_source.PairSource`.
     params_digest: of the parameters that the run starts from.
     first_step: steps that were done before; 0 unless the run resumes.
   """

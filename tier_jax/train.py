@@ -34,7 +34,7 @@ from tier_jax import (
 )
 from tier_jax import config as config_lib
 from tier_jax import program as program_lib
-from tier_jax.data import loader
+from tier_jax.data import loader, pair_source
 from tier_jax.models import pretrained
 from tier_jax.train_state import params_digest
 
@@ -92,7 +92,7 @@ class _Training:
     self.workdir, self.profile_steps = workdir, profile_steps
     self.mesh = sharding.make_mesh(config.mesh)
     config, tokenize = experiment.resolve(config)
-    self.source = loader.PairSource(config.data, "train")
+    self.source = pair_source.PairSource(config.data, "train")
     self.config = config = durations.resolve(config, len(self.source))
     self.program = program_lib.make(config, self.mesh)
     self.validation = validation.Validation(

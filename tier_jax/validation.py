@@ -11,7 +11,7 @@ from absl import logging
 
 from tier_jax import config as config_lib
 from tier_jax import sharding, train_step
-from tier_jax.data import loader, tokenizer
+from tier_jax.data import loader, pair_source, tokenizer
 from tier_jax.evaluators import (
   encoder,
   heatmaps,
@@ -53,7 +53,7 @@ class Validation:
     """
     self._config, self._mesh = config, mesh
     self._tokenize, self._before_batch = tokenize, before_batch
-    self._source = loader.PairSource(config.data, "validate")
+    self._source = pair_source.PairSource(config.data, "validate")
     size = min(config.train.eval_batch_size, len(self._source))
     self.batch_size = size // mesh.size * mesh.size
     if not self.batch_size:

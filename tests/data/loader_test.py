@@ -9,7 +9,14 @@ import pytest
 from array_record.python import array_record_module  # pyright: ignore
 
 from tier_jax import prefetch, sharding
-from tier_jax.data import loader, records, tokenizer, transforms
+from tier_jax.data import (
+  loader,
+  pair_source,
+  records,
+  shards,
+  tokenizer,
+  transforms,
+)
 
 
 def write_dataset(
@@ -53,7 +60,7 @@ def config(tmp_path_factory):
   root = tmp_path_factory.mktemp("data")
   write_dataset(root / "a", [f"Nodule {i}. Clear." for i in range(9)])
   write_dataset(root / "b", ["", "Edema.", "", "No edema.", "Effusion."])
-  return loader.DataConfig(
+  return pair_source.DataConfig(
     data_dir=str(root),
     datasets=("a", "b"),
     max_length=12,
@@ -73,7 +80,7 @@ def iterator(
   second_view=False,
 ):
   return loader.train_iterator(
-    loader.PairSource(config, "train"),
+    pair_source.PairSource(config, "train"),
     config,
     transforms.AugmentConfig(),
     tokenizer.Tokenizer.from_name("bundled", config.max_length),
@@ -98,21 +105,21 @@ def assert_same(left, right):
 
 
 def test_records_without_a_text_are_left_out(config, monkeypatch):
-  monkeypatch.setattr(loader, "_SCAN_CHUNK", 2)
-  source = loader.PairSource(config, "train")
+  monkeypatch.setattr(pair_source, "_SCAN_CHUNK", 2)
+  source = pair_source.PairSource(config, "train")
   assert len(source) == 9 + 3
   texts = [records.decode(source[i]).impression for i in range(9, 12)]
   assert texts == ["Edema.", "No edema.", "Effusion."]
 
 
 def test_splits_are_those_with_records(tmp_path):
-  assert loader.splits(tmp_path / "nothing") == ()
+  assert shards.splits(tmp_path / "nothing") == ()
   write_dataset(tmp_path, ["Clear."], "test", shards=1)
   write_dataset(tmp_path, [], "train", shards=1)
-  assert loader.splits(tmp_path) == ("test",)
+  assert shards.splits(tmp_path) == ("test",)
   (tmp_path / "manifest.json").unlink()
   with pytest.raises(ValueError, match=r"holds no manifest\.json"):
-    loader.splits(tmp_path)
+    shards.splits(tmp_path)
 
 
 def test_batches_have_the_promised_form(config):
@@ -163,7 +170,7 @@ def test_two_processes_share_the_batch_of_one(config):
 
 
 def test_eval_batches_are_in_order_and_unaugmented(config):
-  source = loader.PairSource(config, "train")
+  source = pair_source.PairSource(config, "train")
   tokenize = tokenizer.Tokenizer.from_name("bundled", config.max_length)
   batches = list(
     loader.eval_batches(source, config, tokenize, image_size=16, batch_size=5)
@@ -184,11 +191,11 @@ def groups(hashes):
 def test_hashes_tell_studies_and_texts_apart(tmp_path):
   texts = ["Edema.", "Mass.", "1. edema", "Clear.", "EDEMA", "Mass 2."]
   write_dataset(tmp_path / "a", texts)
-  config = loader.DataConfig(
+  config = pair_source.DataConfig(
     data_dir=str(tmp_path), datasets=("a",), max_length=12, num_threads=1
   )
   tokenize = tokenizer.Tokenizer.from_name("bundled", 12)
-  source = loader.PairSource(config, "train")
+  source = pair_source.PairSource(config, "train")
   (batch,) = loader.eval_batches(
     source, config, tokenize, image_size=16, batch_size=6
   )
@@ -207,7 +214,7 @@ def test_hashes_tell_studies_and_texts_apart(tmp_path):
 
 def test_the_text_hash_is_of_the_sampled_sentences(tmp_path):
   write_dataset(tmp_path / "a", ["One. Two. Three."] * 8)
-  config = loader.DataConfig(
+  config = pair_source.DataConfig(
     data_dir=str(tmp_path),
     datasets=("a",),
     max_length=12,
@@ -238,7 +245,7 @@ def test_a_second_view_changes_nothing_else(config):
 @pytest.mark.parametrize("choice", ["first", "random", "both"])
 def test_sections_are_chosen_as_the_config_says(tmp_path, choice):
   write_dataset(tmp_path / "a", ["Edema."] * 16, findings="Clear lungs.")
-  config = loader.DataConfig(
+  config = pair_source.DataConfig(
     data_dir=str(tmp_path),
     datasets=("a",),
     max_length=12,
@@ -263,7 +270,7 @@ def test_sections_are_chosen_as_the_config_says(tmp_path, choice):
   assert {tuple(row) for b in batches for row in b["input_ids"]} == want
   assert_same(take(iterator(config, batch_size=16), 2), batches)
   (batch,) = loader.eval_batches(
-    loader.PairSource(config, "train"),
+    pair_source.PairSource(config, "train"),
     config,
     tokenize,
     image_size=16,
@@ -288,33 +295,33 @@ def test_sections_are_chosen_as_the_config_says(tmp_path, choice):
 )
 def test_bad_config(change, words):
   with pytest.raises(ValueError, match=words):
-    loader.DataConfig(**{"data_dir": "data", **change})
+    pair_source.DataConfig(**{"data_dir": "data", **change})
 
 
 def test_one_dataset_with_a_validate_split_is_enough(tmp_path):
   write_dataset(tmp_path / "a", ["Edema."] * 3)
   write_dataset(tmp_path / "b", ["Nodule."] * 3)
-  config = loader.DataConfig(data_dir=str(tmp_path), datasets=("a", "b"))
+  config = pair_source.DataConfig(data_dir=str(tmp_path), datasets=("a", "b"))
   with pytest.raises(ValueError, match="no records in split 'validate'"):
-    loader.PairSource(config, "validate")
+    pair_source.PairSource(config, "validate")
   write_dataset(tmp_path / "b", ["Clear."] * 2, split="validate")
-  assert len(loader.PairSource(config, "validate")) == 2
-  assert len(loader.PairSource(config, "train")) == 6
+  assert len(pair_source.PairSource(config, "validate")) == 2
+  assert len(pair_source.PairSource(config, "train")) == 6
 
 
 def test_bad_directories_are_named(config, tmp_path):
   with pytest.raises(ValueError, match=r"nowhere holds no manifest.json"):
-    loader.open_split(tmp_path / "nowhere", "train")
+    shards.open_split(tmp_path / "nowhere", "train")
   with pytest.raises(ValueError, match=r"no records in split 'test'.*train"):
-    loader.open_split(f"{config.data_dir}/a", "test")
+    shards.open_split(f"{config.data_dir}/a", "test")
   write_dataset(tmp_path / "c", ["x"] * 3)
   next((tmp_path / "c").glob("*.array_record*")).unlink()
   with pytest.raises(ValueError, match="lacks shard x-train"):
-    loader.open_split(tmp_path / "c", "train")
+    shards.open_split(tmp_path / "c", "train")
   write_dataset(tmp_path / "d", [""] * 3)
-  nothing = loader.DataConfig(data_dir=str(tmp_path), datasets=("d",))
+  nothing = pair_source.DataConfig(data_dir=str(tmp_path), datasets=("d",))
   with pytest.raises(ValueError, match="no train record"):
-    loader.PairSource(nothing, "train")
+    pair_source.PairSource(nothing, "train")
 
 
 def test_bad_batch_sizes_are_named(config):
@@ -325,7 +332,7 @@ def test_bad_batch_sizes_are_named(config):
 
 
 def test_each_pair_says_which_record_it_is(config):
-  source = loader.PairSource(config, "train")
+  source = pair_source.PairSource(config, "train")
   tokenize = tokenizer.Tokenizer.from_name("bundled", config.max_length)
   batches = take(iterator(config), 3)
   seen = np.concatenate([batch["record"] for batch in batches])
@@ -343,7 +350,7 @@ def test_each_pair_says_which_record_it_is(config):
 
 
 def test_records_are_located_by_shard(config):
-  source = loader.PairSource(config, "train")
+  source = pair_source.PairSource(config, "train")
   first, second = (f"x-train.array_record-0000{i}-of-00002" for i in (0, 1))
   assert source.locate(0) == ("a", first, 0)
   assert source.locate(5) == ("a", second, 0)  # after five of nine
@@ -360,7 +367,7 @@ def write_corrupt(directory, flipped=(), undecodable=(), size=(40, 50)):
   write_dataset(directory, [f"Nodule {i} seen." for i in range(10)], size=size)
   path = directory / SHARD
   if undecodable:
-    source = loader.open_split(directory, "train")
+    source = shards.open_split(directory, "train")
     rows = [source[i] for i in range(5)]
     writer = array_record_module.ArrayRecordWriter(
       str(path), "group_size:1,uncompressed"
@@ -375,7 +382,7 @@ def write_corrupt(directory, flipped=(), undecodable=(), size=(40, 50)):
 
 
 def corrupt_config(directory, **changes):
-  return loader.DataConfig(
+  return pair_source.DataConfig(
     data_dir=str(directory),
     datasets=("a",),
     max_length=12,
@@ -390,7 +397,9 @@ def test_a_flipped_bit_is_found_before_training(tmp_path):
     with pytest.raises(
       ValueError, match="2 of 10 records are corrupt"
     ) as error:
-      loader.PairSource(corrupt_config(tmp_path, max_corrupt=budget), "train")
+      pair_source.PairSource(
+        corrupt_config(tmp_path, max_corrupt=budget), "train"
+      )
     message = str(error.value)
     assert f"data.max_corrupt {budget}: a/{SHARD}#1, a/{SHARD}#3" in message
     assert "Nodule" not in message
@@ -399,7 +408,7 @@ def test_a_flipped_bit_is_found_before_training(tmp_path):
 def test_a_record_that_does_not_decode_fails_its_batch(tmp_path):
   write_corrupt(tmp_path / "a", undecodable=(2,))
   config = corrupt_config(tmp_path)
-  source = loader.PairSource(config, "train")
+  source = pair_source.PairSource(config, "train")
   tokenize = tokenizer.Tokenizer.from_name("bundled", 12)
   words = f"1 of 10 records are corrupt.*max_corrupt 0: a/{SHARD}#2(\n|$)"
   with pytest.raises(ValueError, match=words):
@@ -442,7 +451,7 @@ def test_within_the_budget_the_next_sound_record_stands_in(tmp_path, caplog):
   resumed.set_state(first.get_state())
   assert_same(take(resumed, 3), got[2:])
   (batch,) = loader.eval_batches(
-    loader.PairSource(config, "train"),
+    pair_source.PairSource(config, "train"),
     config,
     tokenizer.Tokenizer.from_name("bundled", 12),
     image_size=16,
@@ -469,7 +478,7 @@ def test_a_truncated_shard_is_named_at_the_start(tmp_path, share):
   path.write_bytes(data[: int(share * len(data))])
   config = corrupt_config(tmp_path, max_corrupt=10)
   with pytest.raises(ValueError, match=f"shard .*{SHARD} does not open"):
-    loader.PairSource(config, "train")
+    pair_source.PairSource(config, "train")
 
 
 @pytest.mark.parametrize("budget", [0, 2])
@@ -494,12 +503,12 @@ def test_a_shard_deleted_during_the_run_is_read_to_the_end(tmp_path):
   (tmp_path / "a" / SHARD).unlink()
   assert_same(take(batches, 5), want[1:])
   with pytest.raises(ValueError, match=f"lacks shard {SHARD}"):
-    loader.PairSource(config, "train")
+    pair_source.PairSource(config, "train")
 
 
 def test_a_shard_deleted_before_it_is_opened_is_an_error(tmp_path):
   write_corrupt(tmp_path / "a")
-  source = loader.open_split(tmp_path / "a", "train")
+  source = shards.open_split(tmp_path / "a", "train")
   (tmp_path / "a" / SHARD).unlink()
   with pytest.raises(FileNotFoundError, match=f"shard .*{SHARD} is gone"):
     source[0]

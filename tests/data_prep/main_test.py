@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 from pydicom.datadict import DicomDictionary, dictionary_VR, keyword_for_tag
 
 from data_prep import __main__ as main
-from tier_jax.data import loader, records
+from tier_jax.data import records, shards
 
 MARK = "QZJXMARK"
 
@@ -102,7 +102,7 @@ def test_ids_are_those_of_the_records(tmp_path, capsys, picture):
   assert run("ids", "ours", key, f"--list={tmp_path}/list.txt") == 0
   lines = capsys.readouterr().out.splitlines()
   record = records.read_facts(
-    loader.open_split(tmp_path / "out/ours", "test")[0]
+    shards.open_split(tmp_path / "out/ours", "test")[0]
   )
   assert lines == ["image,image_id", f"a.png,{record.image_id}"]
   # No key is made where there is none: it could match nothing.

@@ -1,4 +1,4 @@
-"""What leaves the device, on a made-up model; the true one is in other tests."""
+"""What leaves the device, on a made-up model; others test the true one."""
 
 import types
 

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 
 from tests.evaluators import datasets
-from tier_jax.data import loader, transforms
+from tier_jax.data import shards, transforms
 from tier_jax.evaluators import pairs
 
 
@@ -17,7 +17,7 @@ def test_pairs_are_images_with_a_text_and_no_laterals(tmp_path):
     dataclasses.replace(first, view="unknown"),
   ]
   directory = datasets.write(tmp_path / "mimic_cxr", {"test": rows})
-  source = loader.open_split(directory, "test")
+  source = shards.open_split(directory, "test")
   assert pairs.read(source) == [
     pairs.Pair(0, "study0", "patient0", "Normal."),
     pairs.Pair(3, "study2", "patient2", "Edema."),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.evaluators import datasets
-from tier_jax.data import loader
+from tier_jax.data import shards
 from tier_jax.evaluators import regions
 
 SIZE = 16
@@ -81,7 +81,7 @@ def test_only_records_with_something_in_view_are_read(tmp_path):
     datasets.record(3, boxes=(("Mass", RIGHT), ("Edema", LEFT))),
   ]
   directory = datasets.write(tmp_path / "mimic_cxr", {"test": rows})
-  source = loader.open_split(directory, "test")
+  source = shards.open_split(directory, "test")
   assert regions.outlined(source) == [0, 2, 3]
   found = list(regions.read(source, SIZE))
   assert [record.patient_id for record, _ in found] == ["patient0", "patient3"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.evaluators import datasets
-from tier_jax.data import loader
+from tier_jax.data import shards
 from tier_jax.evaluators import pairs, similarity
 from tier_jax.losses import entropy, statistics
 
@@ -91,7 +91,7 @@ def test_figures_are_of_reports_with_their_own_images(tmp_path):
   assert sum(part["histogram"]) == tokens * 16
 
   encoder, row = datasets.Encoder(), _rows()[2]
-  source = loader.open_split(directory, "test")
+  source = shards.open_split(directory, "test")
   image = next(pairs.images(source, [2], 16))
   _, patches = encoder.embed_images(image)
   texts = encoder.embed_texts([row.findings])

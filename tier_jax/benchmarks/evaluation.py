@@ -17,7 +17,7 @@ import numpy as np
 from tier_jax import sharding
 from tier_jax.benchmarks import devices, rounds
 from tier_jax.benchmarks import input as input_benchmark
-from tier_jax.data import loader, records, tokenizer, transforms
+from tier_jax.data import records, shards, tokenizer, transforms
 from tier_jax.evaluators import bootstrap, encoder, metrics, zero_shot
 from tier_jax.evaluators.benchmarks import registry
 from tier_jax.models import dual_encoder
@@ -70,7 +70,7 @@ def measure(arguments: argparse.Namespace) -> dict:
     input_benchmark.write_dataset(
       directory, {benchmark.split: count}, arguments.short_side
     )
-    source = loader.open_split(directory, benchmark.split)
+    source = shards.open_split(directory, benchmark.split)
     images = np.stack(
       [
         transforms.eval_image(records.decode(data).image, encode.image_size)

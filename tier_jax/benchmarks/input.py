@@ -24,7 +24,7 @@ from array_record.python import array_record_module  # pyright: ignore
 
 from tier_jax import prefetch, sharding
 from tier_jax.benchmarks import data_prep, rounds
-from tier_jax.data import loader, records, tokenizer, transforms
+from tier_jax.data import loader, pair_source, records, tokenizer, transforms
 
 DISTINCT = 64  # pictures; records name each of them many times
 TEXTS = (
@@ -139,11 +139,11 @@ class _Bench:
   """The cells; each returns records a second."""
 
   def __init__(self, root: Path, arguments: argparse.Namespace, cores: int):
-    self._config = loader.DataConfig(
+    self._config = pair_source.DataConfig(
       data_dir=str(root), datasets=("phantom",), num_threads=cores
     )
     self._tokenize = tokenizer.Tokenizer.from_name("bundled", 128)
-    self._source = loader.PairSource(self._config, "train")
+    self._source = pair_source.PairSource(self._config, "train")
     self._augment = transforms.AugmentConfig()
     self._size = arguments.image_size
     self._batch_size = arguments.batch_size

@@ -31,7 +31,7 @@ from tier_jax import (
 )
 from tier_jax.benchmarks import devices, rounds
 from tier_jax.benchmarks import input as input_benchmark
-from tier_jax.data import loader
+from tier_jax.data import loader, pair_source
 
 RATIOS = {"training / steps": ("training", "steps")}
 table = rounds.table
@@ -156,7 +156,7 @@ class _Bench:
   def steps(self) -> float:
     config = self.config
     iterator = loader.train_iterator(
-      loader.PairSource(config.data, "train"),
+      pair_source.PairSource(config.data, "train"),
       config.data,
       config.augment,
       self._tokenize,

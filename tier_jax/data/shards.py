@@ -1,8 +1,9 @@
-"""The shards of a split as one sequence, with errors that say which is bad."""
+"""A prepared dataset on disk: its manifest, and a split's shards in order."""
 
 import bisect
 import concurrent.futures
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,69 @@ class Shards:
       raise IndexError(f"index {index} of {len(self)} records")
     which = bisect.bisect_right(self._starts, index) - 1
     return which, index - self._starts[which]
+
+
+def read_manifest(directory: str | Path) -> dict[str, Any]:
+  """Returns the manifest of a prepared dataset.
+
+  Raises:
+    ValueError: if the directory holds none, that is: is no finished dataset.
+  """
+  path = Path(directory) / "manifest.json"
+  if not path.is_file():
+    raise ValueError(
+      f"{directory} holds no manifest.json, expected the output of "
+      "`python -m data_prep`"
+    )
+  try:
+    manifest = json.loads(path.read_text("utf-8"))
+    _ = {name: split["records"] for name, split in manifest["splits"].items()}
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise ValueError(
+      f"{path} is malformed, expected what `python -m data_prep` writes"
+    ) from error
+  return manifest
+
+
+def splits(directory: str | Path) -> tuple[str, ...]:
+  """Returns the splits of a prepared dataset that hold records; () without one.
+
+  Raises:
+    ValueError: if the directory is there but no prepared dataset.
+  """
+  if not Path(directory).is_dir():
+    return ()
+  found = read_manifest(directory)["splits"]
+  return tuple(name for name, split in found.items() if split["records"])
+
+
+def open_split(directory: str | Path, split: str) -> Shards:
+  """Returns random access to the serialised records of a split.
+
+  Raises:
+    ValueError: if the directory is no prepared dataset, lacks the split or a
+      shard that its manifest lists, a shard is truncated, or the split is
+      empty.
+  """
+  manifest = read_manifest(directory)
+  there = splits(directory)
+  if split not in there:
+    raise ValueError(
+      f"{directory} has no records in split {split!r}, expected one of "
+      f"{sorted(there)}"
+    )
+  about = manifest["splits"][split]
+  paths = [Path(directory) / name for name in sorted(about["shards"])]
+  for path in paths:
+    if not path.is_file():
+      raise ValueError(f"{directory} lacks shard {path.name} of its manifest")
+  source = Shards(paths)
+  if len(source) != about["records"]:
+    raise ValueError(
+      f"{directory} split {split!r} holds {len(source)} records, its manifest "
+      f"says {about['records']}"
+    )
+  return source
 
 
 def _open(path: Path) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tier_jax.data import loader, transforms
+from tier_jax.data import shards, transforms
 from tier_jax.evaluators import (
   bootstrap,
   grounding_metrics,
@@ -62,9 +62,9 @@ def evaluate(
   Raises:
     ValueError: if the directory is no prepared dataset, or a shard is damaged.
   """
-  if split not in loader.splits(directory):
+  if split not in shards.splits(directory):
     return None
-  if not regions.outlined(loader.open_split(directory, split)):
+  if not regions.outlined(shards.open_split(directory, split)):
     return None  # before a search for a prior
   prior = location_prior.fit(directory, split, encoder.image_size)
   scores = score(encoder, directory, split, prior)
@@ -104,7 +104,7 @@ def score(
       f"the location prior was taken from {split!r}, which is to be scored: "
       "expected one of another split"
     )
-  source = loader.open_split(directory, split)
+  source = shards.open_split(directory, split)
   ids: list[tuple[str, str, str]] = []
   values: dict[str, list[np.ndarray]] = {name: [] for name in MAPS}
   vectors: dict[str, np.ndarray] = {}

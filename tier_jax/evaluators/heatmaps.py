@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tier_jax.data import loader, records, transforms
+from tier_jax.data import records, shards, transforms
 from tier_jax.evaluators import pairs, regions, zero_shot
 
 NUM_IMAGES = 6
@@ -139,7 +139,7 @@ def _with_boxes(directory: Path) -> list[tuple[records.Record, str]]:
   split = pairs.held_out(directory)
   if split is None:
     return []
-  source = loader.open_split(directory, split)
+  source = shards.open_split(directory, split)
   by_finding: dict[str, list[int]] = {}
   for place in range(len(source)):
     facts = records.read_facts(source[place])

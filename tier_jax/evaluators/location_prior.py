@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tier_jax.data import loader
+from tier_jax.data import shards
 from tier_jax.evaluators import regions
 
 # Grounding sets such as MS-CXR lie outside of train.
@@ -47,12 +47,12 @@ def fit(directory: Path, scored_split: str, size: int) -> LocationPrior | None:
   Raises:
     ValueError: if the directory is no prepared dataset, or a shard is damaged.
   """
-  there = loader.splits(directory)
+  there = shards.splits(directory)
   for split in _SPLITS:
     if split == scored_split or split not in there:
       continue
     by_finding, by_phrase = _Means(), _Means()
-    for _, items in regions.read(loader.open_split(directory, split), size):
+    for _, items in regions.read(shards.open_split(directory, split), size):
       for item in items:
         by_finding.add(item.finding, item.mask)
         by_phrase.add(item.phrase, item.mask)

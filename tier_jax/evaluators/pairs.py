@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tier_jax.data import loader, records, shards, texts, transforms
+from tier_jax.data import records, shards, texts, transforms
 
 _BATCH = 64  # images decoded at a time
 
@@ -33,7 +33,7 @@ def held_out(directory: Path) -> str | None:
   Raises:
     ValueError: if the directory is there but no prepared dataset.
   """
-  there = loader.splits(directory)
+  there = shards.splits(directory)
   return next((split for split in ("test", "validate") if split in there), None)
 
 

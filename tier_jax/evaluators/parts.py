@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import logging
 
-from tier_jax.data import loader
+from tier_jax.data import shards
 from tier_jax.evaluators import (
   bootstrap,
   digests,
@@ -132,7 +132,7 @@ def _ground(encoder, directory, output_dir, settings) -> dict[str, Any] | None:
   """Returns the grounding of `test` or, without outlines there, `validate`."""
   path = output_dir / f"grounding_{directory.name}.csv"
   for split in ("test", "validate"):
-    if split in loader.splits(directory):
+    if split in shards.splits(directory):
       found = grounding.evaluate(encoder, directory, split, path, **settings)
       if found is not None:
         return found | _about(directory) | {"scores": path.name}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tier_jax.data import loader, texts
+from tier_jax.data import shards, texts
 from tier_jax.evaluators import bootstrap, pairs, statistics, zero_shot
 
 CUTS = (1, 5, 10)
@@ -54,9 +54,9 @@ def evaluate(
     ValueError: if the directory is there but no prepared dataset, or a shard
       is damaged.
   """
-  if split not in loader.splits(directory):
+  if split not in shards.splits(directory):
     return None
-  source = loader.open_split(directory, split)
+  source = shards.open_split(directory, split)
   found = pairs.read(source)
   if not found:
     return None

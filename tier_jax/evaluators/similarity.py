@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from tier_jax.data import loader
+from tier_jax.data import shards
 from tier_jax.evaluators import bootstrap, pairs, statistics, zero_shot
 
 NUM_PAIRS = 512
@@ -52,7 +52,7 @@ def evaluate(
   split = pairs.held_out(directory)
   if split is None:
     return None
-  source = loader.open_split(directory, split)
+  source = shards.open_split(directory, split)
   found = pairs.read(source)
   if not found:
     return None

@@ -13,7 +13,7 @@ import numpy as np
 import tqdm
 from scipy import special
 
-from tier_jax.data import loader, records, transforms
+from tier_jax.data import records, shards, transforms
 from tier_jax.evaluators import prompts
 from tier_jax.evaluators.benchmarks import benchmark as benchmarks
 
@@ -155,7 +155,7 @@ class ZeroShot:
     """
     self.benchmark = benchmark
     self.directory = pathlib.Path(directory)
-    self._source = loader.open_split(directory, benchmark.split)
+    self._source = shards.open_split(directory, benchmark.split)
     self._images: tuple[int, np.ndarray] | None = None
     blank = 0 if benchmark.unlisted_is_absent else -1
     rows = [
@@ -228,7 +228,7 @@ class ZeroShot:
 
     None if the dataset has no such split or none of the labels in it.
     """
-    if split not in loader.splits(self.directory):
+    if split not in shards.splits(self.directory):
       return None
     benchmark = dataclasses.replace(
       self.benchmark, split=split, labels=self.unscored.labels
