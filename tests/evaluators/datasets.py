@@ -79,6 +79,9 @@ class Encoder:
     image_embeds = mean / np.linalg.norm(mean, axis=-1, keepdims=True)
     return image_embeds.astype(np.float32), patch_embeds.astype(np.float32)
 
+  def embed_patches(self, images):
+    return self.embed_images(images)[1]
+
   def embed_image_vectors(self, images):
     return self.embed_images(images)[0]
 

@@ -30,6 +30,11 @@ class Seeing:
     embeds = np.stack([bright, np.sqrt(1 - bright**2)], axis=-1)
     return embeds.mean(axis=1), embeds
 
+  def embed_patches(self, images):
+    # Of other norms, which count in the contrast alone.
+    _, embeds = self.embed_images(images)
+    return embeds * (1 + embeds[..., :1])
+
   def embed_image_vectors(self, images):
     return self.embed_images(images)[0]
 

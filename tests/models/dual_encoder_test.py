@@ -61,6 +61,17 @@ def test_image_vector_is_the_mean_of_projected_patches():
   assert not np.allclose(output.image_embeds, other, rtol=1e-3)
 
 
+def test_each_patch_adds_its_product_with_a_text_to_the_images():
+  model, params, batch, output = run()
+  patches = model.apply({"params": params}, batch[0], method="encode_patches")
+  mean = np.mean(patches, axis=1)
+  added = np.einsum("bpd,bd->bp", patches, output.text_embeds).mean(axis=1)
+  want = np.sum(output.image_embeds * output.text_embeds, axis=1)
+  np.testing.assert_allclose(
+    added / np.linalg.norm(mean, axis=1), want, rtol=1e-5
+  )
+
+
 def test_text_vector_is_the_first_token():
   _, _, _, output = run()
   np.testing.assert_array_equal(output.text_embeds, output.token_embeds[:, 0])

@@ -77,6 +77,11 @@ class Encoder:
       return model.apply(variables, image, method="encode_image")
 
     @functools.partial(jax.jit, out_shardings=whole)
+    def encode_patches(variables, image):
+      image = jax.lax.with_sharding_constraint(image, split)
+      return (model.apply(variables, image, method="encode_patches"),)
+
+    @functools.partial(jax.jit, out_shardings=whole)
     def encode_text(variables, input_ids, attention_mask, word_starts):
       input_ids = jax.lax.with_sharding_constraint(input_ids, split)
       return model.apply(
@@ -88,6 +93,7 @@ class Encoder:
       )
 
     self._encode_image = encode_image
+    self._encode_patches = encode_patches
     self._encode_text = encode_text
 
   def in_batches_of(self, batch_size: int) -> "Encoder":
@@ -119,6 +125,11 @@ class Encoder:
 
     (image_embeds,) = self._run(encode, images)
     return image_embeds
+
+  def embed_patches(self, images: np.ndarray) -> np.ndarray:
+    """Returns the patches' embeddings (N, P, D) before they are normalised."""
+    (patches,) = self._run(self._encode_patches, images)
+    return patches
 
   def embed_texts(self, texts: Sequence[str]) -> TextEmbeds:
     """Returns the embeddings of N texts."""

@@ -4,12 +4,13 @@ Each finding that a record outlines is one item. It is asked for by one of our
 own sentences, which names the side where the finding lies on one side only, as
 the report's would. Maps of three kinds are scored: `phrase`, the cosines of the
 sentence's vector with the image's patches; `token`, the mean of those of its
-tokens; and `contrast`, `phrase` less the same of the sentences that deny the
-finding, which is what each patch adds to the zero-shot score (the authors' own
-heat-maps are less that of "No Finding"). Beside them stand what knows the
-finding but sees no image: `prior`, the most common place of the finding, and
-`prior_of_phrase`, of what is asked for by the same sentence, side and all; and
-`random`, which knows nothing.
+tokens; and `contrast`, the patches' products with the sentence less those with
+the sentences that deny the finding, which is what each patch adds to the
+zero-shot score where the image's vector is the patches' mean: so patches keep
+their norms (the authors' own heat-maps are less that of "No Finding"). Beside
+them stand what knows the finding but sees no image: `prior`, the most common
+place of the finding, and `prior_of_phrase`, of what is asked for by the same
+sentence, side and all; and `random`, which knows nothing.
 """
 
 import itertools
@@ -111,7 +112,7 @@ def score(
   found = regions.read(source, encoder.image_size)
   while batch := list(itertools.islice(found, _BATCH)):
     _add_vectors(vectors, encoder, [i for _, items in batch for i in items])
-    _, patch_embeds = encoder.embed_images(
+    batch_patches = encoder.embed_patches(
       np.stack(
         [
           transforms.eval_image(record.image, encoder.image_size)
@@ -119,12 +120,16 @@ def score(
         ]
       )
     )
-    for (record, items), patches in zip(batch, patch_embeds, strict=True):
+    for (record, items), patches in zip(batch, batch_patches, strict=True):
+      norms = np.linalg.norm(patches, axis=1, keepdims=True)
+      unit = patches / np.maximum(norms, 1e-6)
       for item in items:
         ids.append((record.image_id, record.patient_id, item.finding))
         maps = {
-          name: (patches @ vector).reshape(encoder.grid)
-          for name, vector in zip(ASKED, vectors[item.phrase], strict=True)
+          name: (seen @ vector).reshape(encoder.grid)
+          for name, seen, vector in zip(
+            ASKED, (unit, unit, patches), vectors[item.phrase], strict=True
+          )
         }
         if prior is not None and item.finding in prior.by_finding:
           maps["prior"] = prior.by_finding[item.finding]

@@ -56,17 +56,20 @@ def levels(similarity: np.ndarray) -> np.ndarray:
   return level.astype(np.float32)
 
 
-def paint(image: np.ndarray, level: np.ndarray) -> np.ndarray:
+def paint(
+  image: np.ndarray, level: np.ndarray, opacity: float = 0.55
+) -> np.ndarray:
   """Returns an image under colours, as (H, W, 3) uint8 BGR.
 
   Args:
     image: (H, W) uint8.
     level: (H, W) float32 in [0, 1], from dark and faint to bright and dense;
       NaN leaves the image as it is.
+    opacity: of the highest level, in [0, 1].
   """
   colour = mpl.colormaps["inferno"](np.nan_to_num(level))[..., 2::-1] * 255
-  opacity = np.nan_to_num(0.12 + 0.43 * level)[..., None]
-  canvas = image[..., None] * (1 - opacity) + colour * opacity
+  share = opacity * np.nan_to_num(0.22 + 0.78 * level)[..., None]
+  canvas = image[..., None] * (1 - share) + colour * share
   return np.ascontiguousarray(np.clip(canvas, 0, 255).astype(np.uint8))
 
 

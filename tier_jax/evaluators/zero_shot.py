@@ -53,6 +53,7 @@ class Encoder(Protocol):
   float32 `image_embeds` (N, D) and `patch_embeds` (N, P, D); the patches are
   those of `grid` = (rows, columns), row by row. `embed_image_vectors` returns
   the same `image_embeds` alone: many images have room for no more.
+  `embed_patches` returns the patches before they are scaled to unit norm.
   """
 
   @property
@@ -63,6 +64,7 @@ class Encoder(Protocol):
     self, images: np.ndarray, /
   ) -> tuple[np.ndarray, np.ndarray]: ...
   def embed_image_vectors(self, images: np.ndarray, /) -> np.ndarray: ...
+  def embed_patches(self, images: np.ndarray, /) -> np.ndarray: ...
   def embed_texts(self, texts: Sequence[str], /) -> TextEmbeds: ...
 
 

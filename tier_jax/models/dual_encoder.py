@@ -157,17 +157,29 @@ class DualEncoder(nn.Module):
         for its patches before.
       deterministic: see `__call__`.
     """
-    if image.dtype == jnp.float16:
-      features = layers.ImageFeatures(image.astype(self.config.image.dtype))
-    else:
-      features = self.image_tower(image, deterministic=deterministic)
-    patches = self.image_head(features.patches, deterministic=deterministic)
-    patches = patches.astype(jnp.float32)
+    features, patches = self._project(image, deterministic)
     if features.pooled is None:
       pooled = jnp.mean(patches, axis=1)
     else:
       pooled = self.image_head(features.pooled, deterministic=deterministic)
     return layers.unit(pooled), layers.unit(patches)
+
+  def encode_patches(self, image: jax.Array) -> jax.Array:
+    """Returns the patches in the joint space as they are, (B, P, D) float32.
+
+    Where the image's vector is their mean, the product of a patch with a text
+    is what it adds to the image's, but for one factor.
+    """
+    return self._project(image, True)[1]
+
+  def _project(self, image, deterministic):
+    """The tower's features, and its patches in the joint space, float32."""
+    if image.dtype == jnp.float16:
+      features = layers.ImageFeatures(image.astype(self.config.image.dtype))
+    else:
+      features = self.image_tower(image, deterministic=deterministic)
+    patches = self.image_head(features.patches, deterministic=deterministic)
+    return features, patches.astype(jnp.float32)
 
   def encode_text(
     self,
