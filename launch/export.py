@@ -1,9 +1,13 @@
-"""Writes a trained model as Hugging Face directories, with a model card.
+"""Writes a trained model for others, with a model card.
 
   python launch/export.py --workdir=runs/demo/tier --output_dir=runs/demo/export
+  python launch/export.py --workdir=runs/demo/tier --format=stablehlo \
+    --output_dir=runs/demo/export_stablehlo
 
-`image_tower` and `text_tower` load with transformers (a ResNet does not);
-heads.safetensors holds the two projection heads and the logits' scale and bias.
+As hugging_face, `image_tower` and `text_tower` load with transformers (a ResNet
+does not); heads.safetensors holds the two projection heads and the logits'
+scale and bias. As stablehlo, load.py embeds images and texts and needs only
+jax, on CPUs, GPUs and TPUs.
 """
 
 import sys
@@ -11,13 +15,19 @@ from pathlib import Path
 
 from absl import app, flags
 
-from tier_jax import export, inference, metric_writer
+from tier_jax import export, inference, metric_writer, stablehlo
 
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Work directory of the training.", required=True
 )
 _OUTPUT_DIR = flags.DEFINE_string(
   "output_dir", None, "Where to write.", required=True
+)
+_FORMAT = flags.DEFINE_enum(
+  "format",
+  "hugging_face",
+  ["hugging_face", "stablehlo"],
+  "What is written: weights that transformers loads, or programs for jax.",
 )
 _STEP = flags.DEFINE_string(
   "step",
@@ -42,7 +52,8 @@ def main(argv: list[str]) -> None:
   try:
     step = inference.parse_step(_STEP.value)
     model = inference.load(workdir, step, _PARAMS.value)
-    export.write(model, output_dir, workdir)
+    write = export.write if _FORMAT.value == "hugging_face" else stablehlo.write
+    write(model, output_dir, workdir)
   except ValueError as error:
     sys.exit(f"error: {error}")
   print(

@@ -102,6 +102,10 @@ RULES = {
   ),
   "tier_jax/predict.py": ("data_prep.progress", "tier_jax"),
   "tier_jax/export.py": ("tier_jax",),
+  "tier_jax/model_card.py": ("tier_jax.evaluators", "tier_jax.inference"),
+  "tier_jax/stablehlo.py": ("tier_jax",),
+  # Goes out with a model, and runs where nothing of ours is.
+  "tier_jax/stablehlo_loader.py": (),
   "tier_jax/benchmarks": ("tier_jax",),
   "tier_jax/benchmarks/data_prep.py": ("data_prep", "tier_jax.benchmarks"),
   "launch": ("tier_jax",),

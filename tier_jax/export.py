@@ -6,9 +6,10 @@ BioViL's. The heads lie beside them. What is written can be read back by
 `init.image`, `init.text` and `init.heads`: the same parameters, bit for bit.
 """
 
+import contextlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,7 @@ import safetensors.numpy
 import tokenizers
 from flax import traverse_util
 
-from tier_jax import config as config_lib
-from tier_jax import inference
-from tier_jax.evaluators import runs, wording
+from tier_jax import inference, model_card
 from tier_jax.models import bert, resnet, weight_tables
 
 IMAGE, TEXT, HEADS = "image_tower", "text_tower", "heads.safetensors"
@@ -41,8 +40,6 @@ def write(model: inference.Model, output_dir: Path, workdir: Path) -> None:
       no Hugging Face model has the image tower's parts, or metrics.json is not
       what `launch/eval.py` writes.
   """
-  if output_dir.exists():
-    raise ValueError(f"{output_dir} exists, expected a new directory")
   config = model.config.model
   image_config, table = _image_family(config.image)
   variables = jax.device_get(model.encoder.variables)
@@ -61,14 +58,11 @@ def write(model: inference.Model, output_dir: Path, workdir: Path) -> None:
 
   image_tensors = weight_tables.to_theirs(table, part(IMAGE))
   text_tensors = weight_tables.to_theirs(weight_tables.BERT, part(TEXT))
-  card = _card(model, image_config, workdir)
+  card = model_card.text(
+    model, image_config["model_type"], _use(config), workdir
+  )
 
-  # Renamed when all is written: what stands there is whole.
-  output_dir.parent.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(
-    prefix=f".{output_dir.name}.", dir=output_dir.parent
-  ) as scratch:
-    unfinished = Path(scratch) / output_dir.name
+  with new_directory(output_dir) as unfinished:
     image_dir, text_dir = unfinished / IMAGE, unfinished / TEXT
     for directory in (image_dir, text_dir):
       directory.mkdir(parents=True)
@@ -89,6 +83,24 @@ def write(model: inference.Model, output_dir: Path, workdir: Path) -> None:
       },
     )
     (unfinished / "README.md").write_text(card, "utf-8")
+
+
+@contextlib.contextmanager
+def new_directory(output_dir: Path) -> Iterator[Path]:
+  """Gives a folder that becomes `output_dir` once all in it is written.
+
+  Raises:
+    ValueError: if `output_dir` is there already.
+  """
+  if output_dir.exists():
+    raise ValueError(f"{output_dir} exists, expected a new directory")
+  output_dir.parent.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(
+    prefix=f".{output_dir.name}.", dir=output_dir.parent
+  ) as scratch:
+    unfinished = Path(scratch) / output_dir.name
+    unfinished.mkdir()
+    yield unfinished
     unfinished.rename(output_dir)
 
 
@@ -204,80 +216,6 @@ def _write_tokenizer(directory: Path, text: str, config: bert.BertConfig):
   )
 
 
-def _card(model, image_config, workdir) -> str:
-  """Returns the model card, made of the run's own record alone."""
-  config: config_lib.Config = model.config
-  image, text, loss = config.model.image, config.model.text, config.loss
-  optim, train = config.optim, config.train
-  weights = {
-    name: value
-    for name, value in sorted(vars(loss).items())
-    if name.endswith("_weight") and value
-  }
-
-  def origin(value):
-    # A directory's name says what it was; the rest of its path is nobody's
-    # business.
-    return (Path(value).name or "weights without a name") if value else "random"
-
-  rows = {
-    "image tower": f"{image_config['model_type']}, {image.image_size} px",
-    "pixels": f"in [0, 1], less {_numbers(image.mean)}, "
-    f"divided by {_numbers(image.std)}",
-    "text tower": f"bert, {text.num_hidden_layers} layers of "
-    f"{text.hidden_size}",
-    "word-pieces": "of one word are averaged before projection"
-    if config.model.merge_wordpieces
-    else "are projected one by one",
-    "joint space": f"{config.model.embed_dim} dimensions",
-    "image tower started from": origin(config.init.image),
-    "text tower started from": origin(config.init.text),
-    "heads started from": origin(config.init.heads),
-    "trained on": ", ".join(config.data.datasets),
-    "steps, pairs a step": f"{model.step} of {train.num_steps}, "
-    f"{train.batch_size}",
-    "seed": config.seed,
-    "loss": ", ".join(f"{name} {value:g}" for name, value in weights.items()),
-    "positives": loss.positives,
-    "penalties": f"compat {loss.compat}, reduction {loss.reduction}, "
-    f"temperature {loss.penalty_temperature:g}, "
-    f"eps {loss.eps_after_softmax:g}, normalised {loss.normalize_entropy}",
-    "optimiser": f"{optim.optimizer}, learning rate {optim.learning_rate:g} "
-    f"({optim.schedule}, {optim.warmup_steps} steps of warm-up), "
-    f"weight decay {optim.weight_decay:g}, layer decay {optim.layer_decay:g}",
-    "frozen": ", ".join(optim.frozen) or "nothing",
-    "parameters": {
-      "ema": f"their moving average, decay {optim.ema_decay:g}",
-      "raw": "those of the last step",
-    }[model.params_kind],
-    "parameters sha256": model.params_digest,
-  }
-  return "\n".join(
-    [
-      "---",
-      "library_name: tier_jax",
-      "tags: [radiology, chest-x-ray, zero-shot, image-text]",
-      "---",
-      "",
-      "# Chest x-ray dual encoder",
-      "",
-      "**Research software, not for clinical use.** Weights that were trained",
-      "on licensed data stay under that data's terms.",
-      "",
-      *_table(("", ""), rows.items()),
-      "",
-      "## Scores",
-      "",
-      *_scores(model, workdir),
-      "",
-      "## Use",
-      "",
-      *_use(config.model),
-      "",
-    ]
-  )
-
-
 def _use(config) -> list[str]:
   """Lines of the card: from the files to vectors in the joint space."""
   dense = "dense, gelu, layer norm, dense"
@@ -316,49 +254,6 @@ def _use(config) -> list[str]:
     "To go on from here, set `init.image`, `init.text` and `init.heads`, and",
     f"`data.tokenizer` to `{TEXT}` too.",
   ]
-
-
-def _scores(model, workdir) -> list[str]:
-  """Lines of the card: what this very checkpoint scored, if it was scored."""
-  path = workdir / "metrics.json"
-  if not path.is_file():
-    return ["Not evaluated."]
-  metrics = runs.read("", workdir, workdir).metrics
-  try:
-    if metrics.get("params_sha256") != model.params_digest:
-      return [
-        "Not evaluated: what the work directory holds is of other weights."
-      ]
-    rows = [
-      (
-        name,
-        entry["split"],
-        entry["rows"],
-        wording.interval(entry["macro_auroc"]),
-      )
-      for name, entry in metrics["benchmarks"].items()
-    ]
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
-    raise ValueError(
-      f"{path.name} is not what launch/eval.py writes: {error!r}"
-    ) from error
-  return [
-    "Zero-shot, macro AUROC [95 % interval over patients]:",
-    "",
-    *_table(("benchmark", "split", "rows", "macro AUROC"), rows),
-  ]
-
-
-def _table(head, rows) -> list[str]:
-  """Lines of a table; a regular expression's | ends no cell."""
-  return [
-    "| " + " | ".join(str(cell).replace("|", r"\|") for cell in row) + " |"
-    for row in (head, ("---",) * len(head), *rows)
-  ]
-
-
-def _numbers(values) -> str:
-  return ", ".join(f"{value:g}" for value in values)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
