@@ -101,6 +101,7 @@ RULES = {
     "tier_jax.data.transforms",
   ),
   "tier_jax/predict.py": ("data_prep.progress", "tier_jax"),
+  "tier_jax/explore": ("data_prep.images", "data_prep.progress", "tier_jax"),
   "tier_jax/export.py": ("tier_jax",),
   "tier_jax/model_card.py": ("tier_jax.evaluators", "tier_jax.inference"),
   "tier_jax/stablehlo.py": ("tier_jax",),
