@@ -76,6 +76,7 @@ def main(argv: list[str]) -> None:
         "one with labels of its own"
       )
     asked = {label: benchmark.prompts(label) for label in benchmark.labels}
+    server.check(_PORT.value)
     inference.keep_compiled()
     step = inference.parse_step(_STEP.value)
     model = inference.load(_WORKDIR.value, step, _PARAMS.value)

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import os
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,22 @@ _ENVIRONMENT = {
 }
 
 
+def check(port: int) -> None:
+  """Checks that a port is free, before a model is loaded for it.
+
+  Raises:
+    ValueError: if it is not.
+  """
+  with socket.socket() as trial:
+    trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+      trial.bind((_HOST, port))
+    except OSError as error:
+      raise ValueError(
+        f"--port {port} cannot be had ({error.strerror}), expected a free one"
+      ) from error
+
+
 def serve(
   explore: explorer.Explorer, asked: Mapping[str, prompts.Prompts], port: int
 ) -> None:
@@ -48,7 +65,7 @@ def serve(
     port: to listen on, of the loopback address alone.
 
   Raises:
-    OSError: if the port is taken.
+    OSError: if the port was taken meanwhile.
   """
   with _alone():
     # It reads the environment when it is imported.
