@@ -73,7 +73,7 @@ DATASETS := mimic_cxr chexpert padchest
 PREPARED := $(DATASETS:%=$(DEMO)/data/%/manifest.json)
 STAMPS := $(DEMO)/stamps
 DATA_CODE := $(shell find data_prep -name '*.py' -not -path '*/phantom/*') tier_jax/data/records.py
-TRAIN_CODE := $(shell find tier_jax -name '*.py' -not -path '*/evaluators/*' -not -name inference.py -not -name export.py -not -name predict.py -not -name image_files.py) tier_jax/data/vocab.txt configs/demo.py launch/train.py
+TRAIN_CODE := $(shell find tier_jax -name '*.py' -not -path '*/evaluators/*' -not -name inference.py -not -name 'export*' -not -name 'stablehlo*.py' -not -name model_card.py -not -name 'predict*' -not -name image_files.py -not -path '*/explore/*' -not -path '*/study/*' -not -path '*/sweep/*' -not -name predict.py -not -name image_files.py) tier_jax/data/vocab.txt configs/demo.py launch/train.py
 EVAL_CODE := $(shell find tier_jax/evaluators -type f -not -name '*.pyc') tier_jax/inference.py launch/eval.py
 NUM_PATIENTS := 3800
 
@@ -152,7 +152,7 @@ study_grid: $(GRID_RUNS:%=$(GRID)/%/metrics.json)
 	$(BIN)/python launch/study.py --runs=$(GRID)
 
 # SETTING.ARM.SEED, of which the arm may hold dots.
-STUDY_CONFIG_scratch = configs/demo.py:$(1) --config.train.num_steps="900 steps"
+STUDY_CONFIG_scratch = configs/demo.py:$(1) --config.train.num_steps="700 steps" --config.train.eval_every="700 steps" --config.train.checkpoint_every="700 steps"
 STUDY_CONFIG_frozen = configs/frozen_s14.py:$(1)
 define STUDY_RUN
 $(1)/%/metrics.json: | $(PREPARED) $(STUDY)/tower/config.json

@@ -103,7 +103,7 @@ class ResNet(nn.Module):
         config.dtype,
         name=f"stage_{i}",
       )(x, running)
-    return layers.ImageFeatures(x.reshape(len(x), -1, x.shape[-1]))
+    return layers.ImageFeatures(x.reshape(x.shape[0], -1, x.shape[-1]))
 
 
 class Stage(nn.Module):
