@@ -73,7 +73,10 @@ DATASETS := mimic_cxr chexpert padchest
 PREPARED := $(DATASETS:%=$(DEMO)/data/%/manifest.json)
 STAMPS := $(DEMO)/stamps
 DATA_CODE := $(shell find data_prep -name '*.py' -not -path '*/phantom/*') tier_jax/data/records.py
-TRAIN_CODE := $(shell find tier_jax -name '*.py' -not -path '*/evaluators/*' -not -name inference.py -not -name 'export*' -not -name 'stablehlo*.py' -not -name model_card.py -not -name 'predict*' -not -name image_files.py -not -path '*/explore/*' -not -path '*/study/*' -not -path '*/sweep/*' -not -name predict.py -not -name image_files.py) tier_jax/data/vocab.txt configs/demo.py launch/train.py
+# What decides a training's numbers.
+TRAIN_CODE := $(shell find tier_jax/data tier_jax/losses tier_jax/models -name '*.py') \
+  $(addprefix tier_jax/,config.py durations.py experiment.py optim.py program.py sharding.py train.py train_state.py train_step.py data/vocab.txt) \
+  configs/demo.py launch/train.py
 EVAL_CODE := $(shell find tier_jax/evaluators -type f -not -name '*.pyc') tier_jax/inference.py launch/eval.py
 NUM_PATIENTS := 3800
 

@@ -3,7 +3,7 @@
 The first blocks of a ViT-S/14 stay as they are, and their patches are computed
 once (`data.feature_cache`), so that a run takes a minute on two cores. Early
 blocks, since later ones know in every patch what lies elsewhere, and their maps
-point badly. Weights: `make runs/study/tower`, from a package of the registry.
+point badly. Weights: `make runs/study/tower/config.json`, from a package of the registry.
 
 `:plain` has no penalties, `:tier` those of configs/demo.py, at the paper's
 temperature 1; `:tT_wA_B` has temperature T, A for tokens over patches and B for
@@ -76,11 +76,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "weight_decay": 0.05,
   }
   config.train = {
-    "batch_size": 64,
-    "num_steps": "700 steps",
+    "batch_size": 128,
+    "num_steps": "400 steps",
     "log_every": "25 steps",
-    "eval_every": "700 steps",
-    "checkpoint_every": "700 steps",
+    "eval_every": "400 steps",
+    "checkpoint_every": "400 steps",
     "diagnostics_every": "200 steps",
     "eval_batch_size": 64,
     "eval_benchmark": "chexpert",
