@@ -61,6 +61,10 @@ class Programs:
 
   def _start(self, target, arguments):
     """Runs a program until it has parsed; returns what it leaves to others."""
+    with _others_set_aside():
+      return self._start_alone(target, arguments)
+
+  def _start_alone(self, target, arguments):
     self._target, before = target, set(FLAGS)
     start = runpy.run_path if target.endswith(".py") else runpy.run_module
     programs, printed = self, io.StringIO()
@@ -119,6 +123,21 @@ class Programs:
       fields = dataclasses.fields(table.TableOptions)
       table.TableOptions(**{field.name: values[field.name] for field in fields})
     raise Parsed
+
+
+@contextlib.contextmanager
+def _others_set_aside() -> Iterator[None]:
+  """Takes away the flags of programs that other tests imported meanwhile."""
+  aside = []
+  for name in list(FLAGS):
+    owner = FLAGS.find_module_defining_flag(name)
+    if owner.startswith("launch."):
+      aside.append((owner, name, FLAGS[name]))
+      delattr(FLAGS, name)
+  yield
+  for owner, name, flag in aside:
+    FLAGS[name] = flag
+    FLAGS.register_flag_by_module(owner, flag)
 
 
 def _source(target: str) -> str:
