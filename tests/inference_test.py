@@ -219,6 +219,9 @@ def test_a_map_is_the_cosine_of_each_patch(model):
   assert got.shape == image.shape
   np.testing.assert_allclose(got, want, atol=1e-6)
   mean = vectors[1:].mean(axis=0)
+  (patches,) = model.encoder.embed_patches(
+    transforms.eval_image(image, size)[None]
+  )
   denied = patches @ (vectors[0] - mean / np.linalg.norm(mean))
   got = model.similarity_map(image, phrase, against)
   assert np.nanmin(got) >= denied.min() - 1e-6

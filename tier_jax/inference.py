@@ -79,12 +79,13 @@ class Model:
       image: (H, W).
       phrase: such as "There is a left pleural effusion."
       against: sentences that deny it. Given, the map is what each patch adds
-        to the score of the phrase against them.
+        to the score of the phrase against them, in which patches keep their
+        norms; see `evaluators.grounding`.
 
     Returns:
-      (H, W) float32: the cosine of the phrase with each patch, interpolated
-      between their centres, less that with the mean of `against`; NaN on the
-      margins, which the model does not see.
+      (H, W) float32: the cosine of the phrase with each patch, or what it adds,
+      interpolated between their centres; NaN on the margins, which the model
+      does not see.
 
     Raises:
       ValueError: if image or phrase are not as expected.
@@ -92,11 +93,12 @@ class Model:
     squares = self._prepare(image)
     if len(squares) > 1:
       raise ValueError(f"image has shape {np.shape(image)}, expected (H, W)")
-    vector = self.embed_texts([phrase])[0]
+    vector, encoder = self.embed_texts([phrase])[0], self._sized(1)
     if against:
       vector = vector - zero_shot.class_embed(list(self.embed_texts(against)))
-    encoder = self._sized(1)
-    (patches,) = encoder.embed_images(squares)[1]
+      (patches,) = encoder.embed_patches(squares)
+    else:
+      (patches,) = encoder.embed_images(squares)[1]
     return transforms.eval_map(
       (patches @ vector).reshape(encoder.grid), image.shape, encoder.image_size
     )

@@ -134,16 +134,13 @@ def _score(
   if not there:
     return scores, maps
   squares = np.stack(list(there.values()))
-  patch_embeds = None
-  if with_maps:
-    image_embeds, patch_embeds = encoder.embed_images(squares)
-  else:
-    image_embeds = encoder.embed_image_vectors(squares)
-  values = zero_shot.score(image_embeds, classes)
+  values = zero_shot.score(encoder.embed_image_vectors(squares), classes)
+  # With their norms: what a patch adds to the score, see evaluators.grounding.
+  patches = encoder.embed_patches(squares) if with_maps else None
   for k, i in enumerate(there):
     scores[i] = values[k]
-    if patch_embeds is not None:
-      places = (classes[0] - classes[1]) @ patch_embeds[k].T
+    if patches is not None:
+      places = (classes[0] - classes[1]) @ patches[k].T
       maps[i] = places.reshape(-1, *encoder.grid)
   return scores, maps
 

@@ -80,7 +80,8 @@ class Encoder:
     return image_embeds.astype(np.float32), patch_embeds.astype(np.float32)
 
   def embed_patches(self, images):
-    return self.embed_images(images)[1]
+    patch_embeds = self.embed_images(images)[1]
+    return patch_embeds * (2 + patch_embeds[..., :1])
 
   def embed_image_vectors(self, images):
     return self.embed_images(images)[0]

@@ -24,13 +24,13 @@ class Opened:
     notes: what was done otherwise than the file says, such as "window:absent".
     preview: (H, W) uint8, to be shown.
     image_embed: (D,) float32 unit vector.
-    patch_embeds: (P, D) float32 unit rows.
+    patches: (P, D) float32, as `Encoder.embed_patches` gives them.
   """
 
   notes: tuple[str, ...]
   preview: np.ndarray
   image_embed: np.ndarray
-  patch_embeds: np.ndarray
+  patches: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,28 +102,34 @@ class Explorer:
         f"it cannot be read ({picture.reason}), expected a DICOM, PNG or JPEG "
         "of one x-ray"
       )
-    image_embeds, patch_embeds = self._encoder.embed_images(
-      picture.square[None]
-    )
+    square = picture.square[None]
     return Opened(
-      picture.notes, picture.preview, image_embeds[0], patch_embeds[0]
+      picture.notes,
+      picture.preview,
+      self._encoder.embed_image_vectors(square)[0],
+      self._encoder.embed_patches(square)[0],
     )
 
   def similarity(
     self, opened: Opened, phrase: str, denial: str = ""
   ) -> np.ndarray:
-    """Returns the cosine of each patch with a phrase, (rows, columns) float32.
+    """Returns where a phrase is seen, (rows, columns) float32.
 
     Args:
       opened: the image.
-      phrase: a sentence.
-      denial: a sentence that denies it; given, its cosine is taken off.
+      phrase: a sentence, whose cosine with each patch it is.
+      denial: a sentence that denies it; given, it is what each patch adds to
+        the score, as `inference.Model.similarity_map` has it.
 
     Raises:
       ValueError: if the phrase is empty.
     """
     direction = self._direction(phrase, denial)
-    return (opened.patch_embeds @ direction).reshape(self._encoder.grid)
+    patches = opened.patches
+    if not denial:
+      norms = np.linalg.norm(patches, axis=1, keepdims=True)
+      patches = patches / np.maximum(norms, 1e-6)
+    return (patches @ direction).reshape(self._encoder.grid)
 
   def draw(
     self,
