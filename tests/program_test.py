@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from tests import config_test
-from tests.data import loader_test
+from tests.data import pairs
 from tier_jax import config as config_lib
 from tier_jax import program, sharding
 
@@ -44,7 +44,7 @@ def test_an_average_does_not_go_with_moving_statistics():
 
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_the_batch_is_that_of_the_loader(tmp_path, weight):
-  loader_test.write_dataset(tmp_path / "a", ["Edema."] * 8)
+  pairs.write_dataset(tmp_path / "a", ["Edema."] * 8)
   values = config_test.load("vit_b16", "smoke").to_dict()
   data = {"data_dir": str(tmp_path), "datasets": ("a",), "num_threads": 1}
   config = config_lib.build(
@@ -58,7 +58,7 @@ def test_the_batch_is_that_of_the_loader(tmp_path, weight):
     )
   )
   batch = next(
-    loader_test.iterator(
+    pairs.iterator(
       config.data,
       batch_size=8,
       image_size=config.model.image.image_size,
