@@ -7,6 +7,7 @@ real. A command of which nothing here knows how it is checked is an error.
 
 import contextlib
 import re
+import runpy
 import subprocess
 import tomllib
 
@@ -240,12 +241,14 @@ def test_files_and_links_are_there(page):
 
 
 @pytest.mark.parametrize("page", TEXTS)
-def test_python_in_blocks_runs(page):
+def test_python_in_blocks_runs(page, tmp_path):
   for language, text in pages.blocks(TEXTS[page]):
     if language != "python":
       continue
     if "inference.load(" not in text:
-      exec(compile(text, page, "exec"), {"__name__": "page"})  # noqa: S102
+      script = tmp_path / "block.py"
+      script.write_text(text, "utf-8")
+      runpy.run_path(str(script), run_name="page")
     for name in re.findall(r"\bmodel\.(\w+)", text):
       assert hasattr(inference.Model, name), name
 

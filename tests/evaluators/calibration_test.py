@@ -39,8 +39,9 @@ def test_fit_has_the_greatest_likelihood():
 
 def test_scores_that_lie_close_together_are_fitted_as_well():
   slope, intercept = calibration.fit(_known(40.0, -2.0)).values["Edema"]
-  assert slope == pytest.approx(40, rel=0.1)
-  assert intercept == pytest.approx(-2, rel=0.1)
+  # Three standard errors of the fit to 4,000 rows: 1.33 and 0.066 each.
+  assert slope == pytest.approx(40, abs=4.0)
+  assert intercept == pytest.approx(-2, abs=0.2)
 
 
 @pytest.mark.filterwarnings("error")
@@ -98,7 +99,8 @@ def test_calibrated_scores_have_a_small_error_and_wrong_ones_a_large_one():
   assert small and large
   assert small["low"] <= small["value"] <= small["high"] < 0.05
   assert 0.3 < large["low"] < large["value"] < large["high"]
-  # The gap that the two pairs of numbers state themselves.
+  # The gap that the two pairs of numbers state themselves. The share of 4,000
+  # rows that are positive has a standard error of up to 0.008.
   scores = test.scores.astype(float)
   gap = 1 / (1 + np.exp(10 * scores - 2)) - 1 / (1 + np.exp(2 - 40 * scores))
   assert large["value"] == pytest.approx(np.abs(gap).mean(), abs=0.02)
