@@ -39,13 +39,15 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "tokenizer": "bundled",
     "max_length": 40,
     "sections": ("impression", "findings"),
-    "sentence_probability": 0.5,
+    "sentence_probability": 1.0,
     "num_threads": 2,
     "num_workers": 0,
     "feature_cache": "runs/study/features",
   }
   config.model = {
     "embed_dim": 128,
+    # Without it the head overfits, and its maps point badly.
+    "patch_dropout": 0.5,
     "image": {
       "image_size": 112,
       "patch_size": 14,

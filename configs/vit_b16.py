@@ -81,6 +81,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     "embed_dim": 128,
     "init_logit_scale": math.log(1 / 0.07),
     "init_logit_bias": 0.0,
+    "patch_dropout": 0.0,
     "merge_wordpieces": False,
     # Parts and sizes are read from the weights where init names some.
     "image": {

@@ -138,3 +138,51 @@ def test_a_tower_that_pools_gives_the_image_vector():
   pooled = model.apply(variables, batch[0], method=projected)
   want = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
   np.testing.assert_allclose(output.image_embeds, want, rtol=1e-5)
+
+
+def test_a_training_step_leaves_patches_out_and_evaluation_none():
+  _, params, batch, whole = run()
+  config = dataclasses.replace(CONFIG, patch_dropout=0.5)
+  model = dual_encoder.DualEncoder(config)
+  np.testing.assert_array_equal(
+    model.apply({"params": params}, *batch).patch_embeds, whole.patch_embeds
+  )
+  patches = model.apply({"params": params}, batch[0], method="encode_patches")
+
+  def train(seed):
+    return model.apply(
+      {"params": params},
+      *batch,
+      deterministic=False,
+      rngs={"dropout": jax.random.key(seed)},
+    )
+
+  drawn = set()
+  for seed in range(8):
+    output = train(seed)
+    assert output.patch_embeds.shape == (3, 2, 4)
+    for i, row in enumerate(output.patch_embeds):
+      gaps = np.abs(row[:, None] - whole.patch_embeds[i][None]).max(axis=2)
+      kept = gaps.argmin(axis=1)
+      assert gaps.min(axis=1).max() < 1e-5 and len(set(kept.tolist())) == 2
+      mean = np.asarray(patches)[i, kept].mean(axis=0)
+      np.testing.assert_allclose(
+        output.image_embeds[i], mean / np.linalg.norm(mean), rtol=1e-4
+      )
+      drawn.add((i, *sorted(kept.tolist())))
+  assert len(drawn) > 9  # of 3 images times 6 pairs
+  np.testing.assert_array_equal(train(3).image_embeds, train(3).image_embeds)
+
+
+@pytest.mark.parametrize(
+  ("rate", "pooling", "words"),
+  [
+    (1.0, "mean", "model.patch_dropout is 1.0, expected >= 0 and < 1"),
+    (-0.1, "mean", "model.patch_dropout is -0.1, expected >= 0 and < 1"),
+    (0.5, "map", "expected 0 with model.image.pooling 'map'"),
+  ],
+)
+def test_a_share_of_patches_that_cannot_be_left_out(rate, pooling, words):
+  image = dataclasses.replace(CONFIG.image, pooling=pooling)
+  with pytest.raises(ValueError, match=words):
+    dataclasses.replace(CONFIG, image=image, patch_dropout=rate)

@@ -25,6 +25,8 @@ class DualEncoderConfig:
       ln(1 / 0.07) is the paper's, ln 10 SigLIP's.
     init_logit_bias: start of what is added to the logits; SigLIP's is -10,
       and InfoNCE does not change with it.
+    patch_dropout: share of an image's patches that a training step leaves out,
+      of mean, penalties and local loss; drawn anew for every image and step.
     merge_wordpieces: give every piece of a word the mean of their features
       before projection, and count the first alone.
   """
@@ -34,11 +36,22 @@ class DualEncoderConfig:
   embed_dim: int = 128
   init_logit_scale: float = math.log(1 / 0.07)
   init_logit_bias: float = 0.0
+  patch_dropout: float = 0.0
   merge_wordpieces: bool = False
 
   def __post_init__(self):
     if self.embed_dim < 1:
       raise ValueError(f"model.embed_dim is {self.embed_dim}, expected >= 1")
+    if not 0 <= self.patch_dropout < 1:
+      raise ValueError(
+        f"model.patch_dropout is {self.patch_dropout}, expected >= 0 and < 1"
+      )
+    pooling = getattr(self.image, "pooling", "mean")
+    if self.patch_dropout and pooling != "mean":
+      raise ValueError(
+        f"model.patch_dropout is {self.patch_dropout}, expected 0 with "
+        f"model.image.pooling {pooling!r}, which has seen all patches"
+      )
 
 
 @flax.struct.dataclass
@@ -178,8 +191,17 @@ class DualEncoder(nn.Module):
       features = layers.ImageFeatures(image.astype(self.config.image.dtype))
     else:
       features = self.image_tower(image, deterministic=deterministic)
+    if self.config.patch_dropout and not deterministic:
+      features = features.replace(patches=self._drop(features.patches))
     patches = self.image_head(features.patches, deterministic=deterministic)
     return features, patches.astype(jnp.float32)
+
+  def _drop(self, patches):
+    """Some patches of each image, (B, P, W) -> (B, kept, W), shuffled."""
+    kept = max(1, round((1 - self.config.patch_dropout) * patches.shape[1]))
+    noise = jax.random.uniform(self.make_rng("dropout"), patches.shape[:2])
+    places = jnp.argsort(noise, axis=1)[:, :kept, None]
+    return jnp.take_along_axis(patches, places, axis=1)
 
   def encode_text(
     self,
