@@ -18,6 +18,7 @@ EXECUTABLE = next(
   filter(None, map(shutil.which, ("chromium", "google-chrome"))), None
 )
 _WAIT_S = 60.0
+_CLICK_S = 10.0
 _SWITCHES = (
   "--headless=new",
   "--remote-debugging-pipe",
@@ -109,17 +110,20 @@ class Browser:
       raise RuntimeError(answer["exceptionDetails"])
     return answer["result"].get("value")
 
-  def wait(self, script: str) -> Any:
+  def wait(self, script: str, seconds: float = _WAIT_S) -> Any:
     """Returns the value of an expression once it is true.
 
     Raises:
-      TimeoutError: if it never is.
+      TimeoutError: if it is not within so many seconds.
     """
-    end = time.monotonic() + _WAIT_S
+    end = time.monotonic() + seconds
     while not (value := self.run(script)):
       if time.monotonic() > end:
         text = self.run("document.body.innerText")
-        raise TimeoutError(f"{script}: {text[:2000]} {self.problems}")
+        typed = self.run(
+          "[...document.querySelectorAll('textarea, input')].map(x => x.value)"
+        )
+        raise TimeoutError(f"{script}: {text[:2000]} {typed} {self.problems}")
       time.sleep(0.1)
     return value
 
@@ -130,11 +134,31 @@ class Browser:
     self._call("DOM.setFileInputFiles", files=[str(path)], **node)
 
   def type(self, selector: str, text: str) -> None:
-    """Puts a text in place of a field's."""
+    """Puts a text in place of a field's, and sees to it that it stays."""
     field = f"document.querySelector({json.dumps(selector)})"
-    self.run(f"{field}.focus(), {field}.select()")
-    self._call("Input.insertText", text=text)
-    time.sleep(0.3)  # as nobody clicks sooner, before the page took it
+    end = time.monotonic() + _WAIT_S
+    while True:
+      self.run(f"{field}.focus(), {field}.select()")
+      self._call("Input.insertText", text=text)
+      time.sleep(0.3)  # as nobody clicks sooner, before the page took it
+      if self.run(f"{field}.value") == text:
+        return
+      if time.monotonic() > end:
+        raise TimeoutError(f"{selector} does not take {text!r}")
+
+  def click(self, selector: str, until: str) -> Any:
+    """Clicks, and again every few seconds, until an expression is true.
+
+    A page that is slow to come may miss a click, as people know.
+    """
+    end = time.monotonic() + _WAIT_S
+    while True:
+      self.run(f"document.querySelector({json.dumps(selector)}).click()")
+      try:
+        return self.wait(until, min(_CLICK_S, end - time.monotonic()))
+      except TimeoutError:
+        if time.monotonic() > end:
+          raise
 
   def picture(self, path: Path) -> None:
     """Writes a screenshot of the whole page."""

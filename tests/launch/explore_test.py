@@ -99,8 +99,7 @@ def test_the_page(served, tmp_path):
     assert "Pleural Effusion" in scores and "%" in scores
     # Another phrase has another map.
     tab.type("#phrase :is(input, textarea)", "The lungs are clear.")
-    tab.run("document.querySelector('#show').click()")
-    second = tab.wait(f"{source} != '{first}' && {source}")
+    second = tab.click("#show", f"{source} != '{first}' && {source}")
     caption = "document.querySelector('#viewer figcaption').innerText"
     assert "The lungs are clear." in tab.run(caption)
     # So has another window, and the findings can be one's own.
@@ -108,14 +107,12 @@ def test_the_page(served, tmp_path):
     tab.run("document.activeElement.blur()")
     assert tab.wait(f"{source} != '{second}' && {source}") != first
     tab.run("document.querySelector('#mine button').click()")
-    tab.wait("!!document.querySelector('#findings textarea')")
+    tab.wait("(document.querySelector('#findings textarea') || {}).value")
     tab.type("#findings textarea", "Mine\n+ Mine is here.\n- It is not.")
-    tab.run("document.querySelector('#again').click()")
     own = "document.querySelector('#scores').innerText.includes('Mine')"
-    tab.wait(own)
+    tab.click("#again", own)
     tab.type("#findings textarea", "+ None")
-    tab.run("document.querySelector('#again').click()")
-    tab.wait("!!document.querySelector('#scores .bad')")
+    tab.click("#again", "!!document.querySelector('#scores .bad')")
     tab.resize(390, 844)
     assert tab.run("document.documentElement.scrollWidth") <= 390
     tab.resize(1280, 900)
