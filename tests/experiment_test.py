@@ -10,7 +10,7 @@ import safetensors.numpy
 from tests.models import bert_reference
 from tier_jax import config as config_lib
 from tier_jax import experiment
-from tier_jax.data import tokenizer
+from tier_jax.data import pair_source, tokenizer, transforms
 
 
 def make(directory, name):
@@ -74,3 +74,30 @@ def test_another_vocabulary_is_warned_of(tmp_path, other_vocabulary, caplog):
   data = dataclasses.replace(config.data, tokenizer=str(tmp_path))
   experiment.resolve(dataclasses.replace(config, data=data))
   assert not caplog.text
+
+
+def test_new_files_are_to_be_read_as_the_first_datasets_were(tmp_path, caplog):
+  for name, recipe in (("a", "chexpert"), ("b", "voi"), ("c", "chexpert")):
+    (tmp_path / name).mkdir()
+    settings = {"recipe": recipe, "short_side": 64}
+    (tmp_path / name / "manifest.json").write_text(
+      json.dumps({"splits": {}, "settings": settings})
+    )
+
+  def find(*names):
+    return experiment.find_rendering(
+      pair_source.DataConfig(str(tmp_path), datasets=names)
+    )
+
+  caplog.set_level(logging.WARNING)
+  want = transforms.Rendering("chexpert", 64)
+  assert find("a", "c") == want
+  assert not caplog.messages
+  assert find("a", "b") == want
+  (message,) = caplog.messages
+  assert (
+    "b by voi at 64 pixels; new files will be read as those of a" in message
+  )
+  (tmp_path / "b" / "manifest.json").write_text('{"splits": {}}')
+  with pytest.raises(ValueError, match="b/manifest.json has no setting 'rec"):
+    find("b")

@@ -9,6 +9,7 @@ import pytest
 import safetensors.numpy
 from flax import traverse_util
 
+from tests.evaluators import datasets
 from tier_jax import config as config_lib
 from tier_jax import export, inference, sharding
 from tier_jax.data import tokenizer
@@ -97,6 +98,7 @@ def make_model(image, **change):
     step=4,
     params_kind="raw",
     params_digest=params_digest(variables["params"]),
+    rendering=datasets.RENDERING,
   )
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_prep import convert, images
+from data_prep import convert, dicom, images, items
 from tier_jax import image_files
-from tier_jax.data import transforms
+from tier_jax.data import records, transforms
+
+RENDERING = transforms.Rendering("voi", 30)
 
 
 def _write(path, height=40, width=32):
@@ -86,7 +88,7 @@ def test_pictures_come_in_order_whatever_their_files_are(tmp_path):
     8: convert.MISSING,
   }
   with image_files.Reader(
-    paths, 24, preview_side=40, ahead=2, num_workers=2
+    paths, 24, RENDERING, preview_side=40, ahead=2, num_workers=2
   ) as reader:
     found = list(reader)
   assert [picture.path for picture in found] == paths
@@ -96,8 +98,9 @@ def test_pictures_come_in_order_whatever_their_files_are(tmp_path):
       assert picture.square is picture.preview is None
       continue
     image = images.read_image(Path(paths[i]))
+    stored = images.shrink(image, 30)
     np.testing.assert_array_equal(
-      picture.square, transforms.eval_image(image, 24)
+      picture.square, transforms.eval_image(stored, 24)
     )
     np.testing.assert_array_equal(picture.preview, images.shrink(image, 40))
 
@@ -106,10 +109,36 @@ def test_reading_is_ahead_by_a_bounded_number_of_files(tmp_path):
   path = _write(tmp_path / "a.png")
   taken = itertools.count()
   paths = (path for _ in range(100) if next(taken) >= 0)
-  with image_files.Reader(paths, 16, ahead=3, num_workers=1) as reader:
+  with image_files.Reader(
+    paths, 16, RENDERING, ahead=3, num_workers=1
+  ) as reader:
     pictures = [next(reader) for _ in range(5)]
     assert next(taken) == 9  # 5 taken, 4 on their way
   assert all(picture.preview is None for picture in pictures)
+
+
+@pytest.mark.parametrize("recipe", dicom.RECIPES)
+def test_a_file_is_read_as_data_prep_stores_it(tmp_path, recipe):
+  path = tmp_path / "a.png"
+  pixels = np.random.default_rng(0).integers(2**16, size=(90, 70))
+  Image.fromarray(pixels.astype(np.uint16)).save(path)
+  item = items.Item(
+    image_id="i",
+    split="test",
+    study_id="s",
+    patient_id="p",
+    image_paths=("a.png",),
+    findings="x",
+  )
+  data = convert.convert_item(item, tmp_path, short_side=40, recipe=recipe).data
+  assert data is not None
+  stored = records.decode(data).image
+  rendering = transforms.Rendering(recipe, 40)
+  with image_files.Reader([str(path)], 24, rendering) as reader:
+    square = next(reader).square
+  np.testing.assert_array_equal(square, transforms.eval_image(stored, 24))
+  bare = transforms.eval_image(images.read_image(path), 24)
+  assert not np.array_equal(square, bare)
 
 
 def test_monochrome1_is_bright_where_the_body_is_dense():
@@ -117,7 +146,9 @@ def test_monochrome1_is_bright_where_the_body_is_dense():
   if not folder.is_dir():
     pytest.skip("../shared is not here")
   names = ("966_fixed.dcm", "CR-MONO1-10-chest.dcm", "RG1_J2KI.dcm")
-  with image_files.Reader([str(folder / name) for name in names], 64) as reader:
+  with image_files.Reader(
+    [str(folder / name) for name in names], 64, RENDERING
+  ) as reader:
     pictures = list(reader)
   for picture in pictures:
     assert not picture.reason and picture.square is not None

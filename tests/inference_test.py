@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from data_prep.images import shrink
 from tests import config_test
 from tests.evaluators import datasets
 from tier_jax import checkpointing, inference, sharding
@@ -59,6 +60,7 @@ def workdir(tmp_path_factory):
   meta = {
     "config": config_lib.to_dict(config),
     "tokenizer": tokenize.to_json(),
+    "rendering": dataclasses.asdict(datasets.RENDERING),
   }
   saver = checkpointing.Checkpointer(path)
   for step in (2, 3, 4):
@@ -153,7 +155,8 @@ def model():
   )
   mesh = sharding.make_mesh(sharding.MeshConfig(), jax.devices()[:1])
   return inference.Model(
-    encoder.Encoder(network, variables, tokenize, mesh, 8), config, 1, "raw", ""
+    encoder.Encoder(network, variables, tokenize, mesh, 8),
+    *(config, 1, "raw", "", datasets.RENDERING),
   )
 
 
@@ -173,7 +176,7 @@ def test_scores_are_the_evaluators_own(model, tmp_path):
   rows = [
     dataclasses.replace(
       datasets.record(i, labels={"Edema": i % 2, "Cardiomegaly": 0}),
-      image=image,
+      image=shrink(image, datasets.RENDERING.short_side),  # as it is stored
     )
     for i, image in enumerate(images)
   ]

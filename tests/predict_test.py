@@ -30,7 +30,7 @@ class Encoder(datasets.Encoder):
 
 @pytest.fixture
 def model():
-  return inference.Model(Encoder(), None, 1, "raw", "")
+  return inference.Model(Encoder(), None, 1, "raw", "", datasets.RENDERING)
 
 
 @pytest.fixture

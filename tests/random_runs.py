@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from tests import config_test
+from tests.evaluators import datasets
 from tier_jax import checkpointing
 from tier_jax import config as config_lib
 from tier_jax.data import tokenizer
@@ -37,7 +38,11 @@ def write(path: Path) -> Path:
   state = TrainState(
     np.int32(1), variables["params"], variables["batch_stats"], ()
   )
-  meta = {"config": config_lib.to_dict(config), "tokenizer": tokenize.to_json()}
+  meta = {
+    "config": config_lib.to_dict(config),
+    "tokenizer": tokenize.to_json(),
+    "rendering": dataclasses.asdict(datasets.RENDERING),
+  }
   saver.save(1, state, {}, {"best": None}, meta)
   saver.close()
   return path

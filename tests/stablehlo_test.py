@@ -124,6 +124,8 @@ def test_an_export_is_whole_and_says_what_it_takes(exports):
   }
   about = json.loads((export / "preprocessing.json").read_text())
   assert about["image"]["size"] == 16 and about["image"]["grid"] == [2, 2]
+  assert about["image"]["recipe"] == "voi"
+  assert about["image"]["short_side"] == 256
   assert about["image"]["crop_fraction"] == 224 / 256
   assert about["text"]["max_length"] == 8
   card = (export / "README.md").read_text()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ from absl import logging
 from flax import traverse_util
 
 from tier_jax import config as config_lib
-from tier_jax.data import tokenizer
+from tier_jax.data import pair_source, shards, tokenizer, transforms
 from tier_jax.models import pretrained
 from tier_jax.train_state import TrainState
 
@@ -113,6 +114,33 @@ def with_weights(
   return dataclasses.replace(
     state, params=params, batch_stats=batch_stats, ema_params=ema_params
   )
+
+
+def find_rendering(config: pair_source.DataConfig) -> transforms.Rendering:
+  """Returns how the pictures were made that a model learns from.
+
+  New files are to be read in the same way. Where datasets differ it is that of
+  the first, and a warning.
+
+  Raises:
+    ValueError: if a manifest does not say.
+  """
+  found = {
+    name: shards.read_rendering(Path(config.data_dir) / name)
+    for name in config.datasets
+  }
+  first, *others = found.values()
+  if any(other != first for other in others):
+    logging.warning(
+      "pictures were made in several ways: %s; new files will be read as those "
+      "of %s",
+      ", ".join(
+        f"{name} by {way.recipe} at {way.short_side} pixels"
+        for name, way in found.items()
+      ),
+      config.datasets[0],
+    )
+  return first
 
 
 def check_same(saved: dict, meta: dict) -> None:

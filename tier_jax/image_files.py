@@ -112,6 +112,7 @@ class Reader:
     self,
     paths: Iterable[str],
     size: int,
+    rendering: transforms.Rendering,
     *,
     preview_side: int = 0,
     ahead: int = 64,
@@ -122,6 +123,7 @@ class Reader:
     Args:
       paths: of the files.
       size: S, of the squares.
+      rendering: how the pictures are made.
       preview_side: pixels of a preview's shorter side, at most; 0 for none.
       ahead: files read before they are taken.
       num_workers: processes, started as they are needed; by default as many as
@@ -134,7 +136,7 @@ class Reader:
         else os.cpu_count() or 1
       )
     self._size = size
-    self._work = functools.partial(_read, size, preview_side)
+    self._work = functools.partial(_read, size, rendering, preview_side)
     self._idle: queue.SimpleQueue[sandbox.Sandbox[str]] = queue.SimpleQueue()
     self._boxes = contextlib.ExitStack()
     self._pool = futures.ThreadPoolExecutor(num_workers)
@@ -182,14 +184,17 @@ class Reader:
     return outcome
 
 
-def _read(size: int, preview_side: int, path: str) -> convert.Outcome:
+def _read(
+  size: int, rendering: transforms.Rendering, preview_side: int, path: str
+) -> convert.Outcome:
   """Runs in a process of its own; see `_unpack` for the data."""
 
   def make(notes: list[str]) -> convert.Outcome:
     if not os.path.isfile(path):
       raise rejects.RejectError(convert.MISSING)
-    image = images.read_image(Path(path), notes)
-    square = transforms.eval_image(image, size)
+    image = images.read_image(Path(path), notes, rendering.recipe)
+    stored = images.shrink(image, rendering.short_side)
+    square = transforms.eval_image(stored, size)
     if not preview_side:
       return convert.Outcome(_SHAPE.pack(0, 0) + square.tobytes())
     preview = images.shrink(image, preview_side)

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from data_prep.images import shrink
 from tier_jax import checkpointing, sharding
 from tier_jax import config as config_lib
 from tier_jax.data import tokenizer, transforms
@@ -36,8 +37,9 @@ class Model:
   """A restored dual encoder, for images of any size.
 
   Images are grey uint8 arrays, bright where the body is dense, as
-  `data_prep.images.read_image` returns them. They are resized and cropped as
-  the training's evaluation did it, `transforms.eval_image`.
+  `data_prep.images.read_image` returns them with the recipe of `rendering`.
+  They are reduced as the training's were, then resized and cropped as its
+  evaluation did it, `transforms.eval_image`.
 
   Attributes:
     encoder: what evaluators take: of images that are resized and cropped.
@@ -45,6 +47,7 @@ class Model:
     step: updates made.
     params_kind: "ema", the moving average of the parameters, or "raw".
     params_digest: SHA-256 of the parameters.
+    rendering: how files become such images, as in the training.
   """
 
   encoder: encoder_lib.Encoder
@@ -52,6 +55,7 @@ class Model:
   step: int
   params_kind: str
   params_digest: str
+  rendering: transforms.Rendering
 
   def score(self, images: Images, asked: Any) -> np.ndarray:
     """Returns how present L labels are on N images: (N, L) float32 in [-2, 2].
@@ -142,7 +146,10 @@ class Model:
           f"shape {np.shape(image)}, expected grey uint8 (H, W)"
         )
     size = self.encoder.image_size
-    return np.stack([transforms.eval_image(image, size) for image in images])
+    side = self.rendering.short_side
+    return np.stack(
+      [transforms.eval_image(shrink(image, side), size) for image in images]
+    )
 
   def _sized(self, count: int) -> encoder_lib.Encoder:
     """Returns an encoder that does not compute a full batch for one image."""
@@ -240,6 +247,7 @@ def load(
     step=step,
     params_kind=kind,
     params_digest=params_digest(variables["params"]),
+    rendering=transforms.Rendering(**meta["rendering"]),
   )
 
 

@@ -80,6 +80,7 @@ def predict(
     image_files.Reader(
       paths,
       encoder.image_size,
+      model.rendering,
       preview_side=_PREVIEW_SIDE if heatmaps else 0,
       ahead=2 * batch,
     ) as reader,

@@ -117,8 +117,11 @@ def _preprocessing(model) -> dict[str, Any]:
       "grid": list(model.encoder.grid),
       "pixels": "grey uint8, bright where the body is dense; the program "
       "normalises them itself",
+      "recipe": model.rendering.recipe,
+      "short_side": model.rendering.short_side,
       "crop_fraction": 224 / 256,
-      "resize": "the short side to size / crop_fraction, by area if it shrinks "
+      "resize": "a short side above short_side to it, by area; then the short "
+      "side to size / crop_fraction, by area if it shrinks "
       "and linearly if it grows; then the centre crop",
     },
     "text": {

@@ -1,6 +1,7 @@
 """The training loop."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import time
@@ -105,6 +106,7 @@ class _Training:
       "config": config_lib.to_dict(config),
       "tokenizer": tokenize.to_json(),
       "data": self.source.digest,
+      "rendering": dataclasses.asdict(experiment.find_rendering(config.data)),
     }
     self.progress: dict[str, Any] = {"best": None, "faults": 0, "pending": None}
     self.saved: int | None = None

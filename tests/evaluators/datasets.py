@@ -4,11 +4,12 @@ import dataclasses
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from array_record.python import array_record_module  # pyright: ignore
 
-from tier_jax.data import records
+from tier_jax.data import records, transforms
 
 
 def record(patient, *, image=0, level=0, labels=None, boxes=(), findings=""):
@@ -27,10 +28,17 @@ def record(patient, *, image=0, level=0, labels=None, boxes=(), findings=""):
   )
 
 
+RENDERING = transforms.Rendering("voi", 256)
+
+
 def write(directory: Path, splits: dict[str, list[records.Record]]) -> Path:
   """Writes splits as data_prep does, in as much as a reader looks at it."""
   directory.mkdir(parents=True)
-  manifest = {"dataset": directory.name, "splits": {}}
+  manifest: dict[str, Any] = {
+    "dataset": directory.name,
+    "settings": dataclasses.asdict(RENDERING),
+    "splits": {},
+  }
   for split, rows in splits.items():
     name = f"{directory.name}-{split}.array_record-00000-of-00001"
     path = directory / name

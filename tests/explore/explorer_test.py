@@ -20,7 +20,14 @@ class Encoder(datasets.Encoder):
 
 @pytest.fixture(scope="module")
 def explore():
-  model = inference.Model(Encoder(), None, 1, "raw", "")  # pyright: ignore
+  model = inference.Model(
+    Encoder(),
+    None,
+    1,
+    "raw",
+    "",
+    datasets.RENDERING,  # pyright: ignore
+  )
   return explorer.Explorer(model)
 
 

@@ -26,7 +26,14 @@ def data(tmp_path):
 
 @pytest.fixture
 def model():
-  return inference.Model(datasets.Encoder(), None, 1, "raw", "w")  # pyright: ignore
+  return inference.Model(
+    datasets.Encoder(),
+    None,
+    1,
+    "raw",
+    "w",
+    datasets.RENDERING,  # pyright: ignore
+  )
 
 
 def test_the_nearest_come_first(data, model, tmp_path):

@@ -10,6 +10,8 @@ from typing import Any
 
 import grain
 
+from tier_jax.data import transforms
+
 _OPENERS = 16  # threads: opening waits for the disk
 
 
@@ -84,6 +86,22 @@ def read_manifest(directory: str | Path) -> dict[str, Any]:
       f"{path} is malformed, expected what `python -m data_prep` writes"
     ) from error
   return manifest
+
+
+def read_rendering(directory: str | Path) -> transforms.Rendering:
+  """Returns how the pictures of a prepared dataset were made.
+
+  Raises:
+    ValueError: if the directory is none, or its manifest does not say.
+  """
+  settings = read_manifest(directory).get("settings", {})
+  try:
+    return transforms.Rendering(settings["recipe"], settings["short_side"])
+  except KeyError as error:
+    raise ValueError(
+      f"{directory}/manifest.json has no setting {error}, expected what "
+      "`python -m data_prep` writes"
+    ) from error
 
 
 def splits(directory: str | Path) -> tuple[str, ...]:

@@ -57,6 +57,19 @@ class AugmentConfig:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Rendering:
+  """How data_prep made the stored pictures of files.
+
+  Attributes:
+    recipe: for grey values, one of `data_prep.dicom.RECIPES`.
+    short_side: pixels; pictures with a larger shorter side were reduced.
+  """
+
+  recipe: str
+  short_side: int
+
+
 def train_image(
   image: np.ndarray, size: int, config: AugmentConfig, rng: np.random.Generator
 ) -> np.ndarray:

@@ -93,6 +93,7 @@ class Explorer:
     with image_files.Reader(
       [str(path)],
       self._encoder.image_size,
+      self.model.rendering,
       preview_side=_PREVIEW_SIDE,
       num_workers=1,
     ) as reader:

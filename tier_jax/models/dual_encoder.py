@@ -192,7 +192,9 @@ class DualEncoder(nn.Module):
     else:
       features = self.image_tower(image, deterministic=deterministic)
     if self.config.patch_dropout and not deterministic:
-      features = features.replace(patches=self._drop(features.patches))
+      features = dataclasses.replace(
+        features, patches=self._drop(features.patches)
+      )
     patches = self.image_head(features.patches, deterministic=deterministic)
     return features, patches.astype(jnp.float32)
 
