@@ -88,6 +88,14 @@ def test_no_checkpoints_is_an_error(tmp_path):
     checkpointing.Checkpointer(tmp_path, read_only=True)
 
 
+def test_reading_says_nothing_when_all_is_well(workdir, caplog):
+  reader = checkpointing.Checkpointer(workdir, read_only=True)
+  assert reader.latest_sound() == 7
+  assert reader.restore_meta(7) == META
+  reader.close()
+  assert [r.message for r in caplog.records if r.levelname != "INFO"] == []
+
+
 def test_unfinished_saves_are_removed_and_never_a_step(tmp_path):
   saver = checkpointing.Checkpointer(tmp_path)
   saver.save(1, make_state(), POSITION, PROGRESS, META)

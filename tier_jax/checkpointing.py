@@ -29,6 +29,11 @@ _TEMPORARY = ".orbax-checkpoint-tmp"
 _NEWEST = 2  # steps kept, and the best one
 
 
+def _is_news(record: Any) -> bool:
+  """False of Orbax's warning, at each opening, that we only mean to read."""
+  return not str(record.msg).startswith("Given directory is read only")
+
+
 class Checkpointer:
   """Saves and restores steps under `workdir/checkpoints`."""
 
@@ -54,7 +59,12 @@ class Checkpointer:
       raise ValueError(
         f"{workdir} holds no checkpoints, expected the workdir of a training"
       )
-    self._manager = self._open()
+    logger = logging.get_absl_logger()
+    logger.addFilter(_is_news)
+    try:
+      self._manager = self._open()
+    finally:
+      logger.removeFilter(_is_news)
 
   def _open(self) -> ocp.CheckpointManager:
     return ocp.CheckpointManager(
@@ -71,6 +81,7 @@ class Checkpointer:
       options=ocp.CheckpointManagerOptions(
         create=not self._read_only,
         read_only=self._read_only,
+        save_interval_steps=0 if self._read_only else 1,  # or it warns
         preservation_policy=self._preserve,
         temporary_path_class=_SummedPath,
         lightweight_initialize=True,  # a damaged step must not stop it
