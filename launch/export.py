@@ -1,4 +1,4 @@
-"""Writes a trained model for others, with a model card.
+r"""Writes a trained model for others, with a model card.
 
   python launch/export.py --workdir=runs/demo/tier --output_dir=runs/demo/export
   python launch/export.py --workdir=runs/demo/tier --format=stablehlo \

@@ -208,6 +208,7 @@ def test_card_is_filled_from_the_record_and_shows_no_path(tmp_path):
     f"| parameters sha256 | {model.params_digest} |",
     "token_entropy_weight 0.2",
     "| pixels | in [0, 1], less 0.5, 0.4, 0.3, divided by 0.2, 0.3, 0.4 |",
+    "| files read by | recipe voi, to 256 px |",
     r"| image tower started from | a\|b |",
     "| text tower started from | weights without a name |",
     "| heads started from | random |",

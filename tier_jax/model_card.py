@@ -22,7 +22,7 @@ def text(
   Raises:
     ValueError: if metrics.json is not what `launch/eval.py` writes.
   """
-  config = model.config
+  config, rendering = model.config, model.rendering
   image, bert, loss = config.model.image, config.model.text, config.loss
   optim, train = config.optim, config.train
   weights = {
@@ -40,6 +40,7 @@ def text(
     "image tower": f"{tower}, {image.image_size} px",
     "pixels": f"in [0, 1], less {_numbers(image.mean)}, "
     f"divided by {_numbers(image.std)}",
+    "files read by": f"recipe {rendering.recipe}, to {rendering.short_side} px",
     "text tower": f"bert, {bert.num_hidden_layers} layers of "
     f"{bert.hidden_size}",
     "word-pieces": "of one word are averaged before projection"

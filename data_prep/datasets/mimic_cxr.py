@@ -40,7 +40,7 @@ def plan(source_dir: Path) -> items.Plan:
 def plan_jpg(source_dir: Path) -> items.Plan:
   """Returns what to convert.
 
-  As mimic_cxr in all else. Grey values are as MIMIC-CXR-JPG has them: windowed
+  As mimic_cxr in all else. Grey values are as MIMIC-CXR-JPG has them: scaled
   and equalised by its makers.
 
   Args:
