@@ -18,8 +18,6 @@ from tier_jax.evaluators.benchmarks import registry
 from tier_jax.models import dual_encoder
 from tier_jax.train_state import TrainState
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
-
 
 @pytest.mark.parametrize(
   ("params", "words"),
