@@ -90,7 +90,7 @@ RULES = {
     "tier_jax.train_step",
   ),
   "tier_jax/train.py": ("tier_jax",),
-  "tier_jax/inference.py": ("data_prep.images", "tier_jax"),
+  "tier_jax/inference.py": ("tier_jax",),
   # How files become pictures: the rest of data_prep is about data sets.
   "tier_jax/image_files.py": (
     "data_prep.convert",

@@ -59,34 +59,34 @@ class Checkpointer:
       raise ValueError(
         f"{workdir} holds no checkpoints, expected the workdir of a training"
       )
+    self._manager = self._open()
+
+  def _open(self) -> ocp.CheckpointManager:
     logger = logging.get_absl_logger()
     logger.addFilter(_is_news)
     try:
-      self._manager = self._open()
+      return ocp.CheckpointManager(
+        self.directory,
+        item_names=("state", "input", "progress", "meta"),
+        item_handlers={
+          "state": ocp.StandardCheckpointHandler(),
+          "input": ocp.JsonCheckpointHandler(),
+          "progress": ocp.JsonCheckpointHandler(),
+          "meta": ocp.JsonCheckpointHandler(),
+        },
+        # Not `best_fn` with `max_to_keep`: that deletes the newest step, the
+        # one to resume from, whenever it is not among the best.
+        options=ocp.CheckpointManagerOptions(
+          create=not self._read_only,
+          read_only=self._read_only,
+          save_interval_steps=0 if self._read_only else 1,  # or it warns
+          preservation_policy=self._preserve,
+          temporary_path_class=_SummedPath,
+          lightweight_initialize=True,  # a damaged step must not stop it
+        ),
+      )
     finally:
       logger.removeFilter(_is_news)
-
-  def _open(self) -> ocp.CheckpointManager:
-    return ocp.CheckpointManager(
-      self.directory,
-      item_names=("state", "input", "progress", "meta"),
-      item_handlers={
-        "state": ocp.StandardCheckpointHandler(),
-        "input": ocp.JsonCheckpointHandler(),
-        "progress": ocp.JsonCheckpointHandler(),
-        "meta": ocp.JsonCheckpointHandler(),
-      },
-      # Not `best_fn` with `max_to_keep`: that deletes the newest step, the
-      # one to resume from, whenever it is not among the best.
-      options=ocp.CheckpointManagerOptions(
-        create=not self._read_only,
-        read_only=self._read_only,
-        save_interval_steps=0 if self._read_only else 1,  # or it warns
-        preservation_policy=self._preserve,
-        temporary_path_class=_SummedPath,
-        lightweight_initialize=True,  # a damaged step must not stop it
-      ),
-    )
 
   def all_steps(self) -> list[int]:
     """Returns the steps on the disk, sound or not, oldest first."""

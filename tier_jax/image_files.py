@@ -101,6 +101,22 @@ def _is_image(path: str) -> bool:
     return False
 
 
+def to_square(
+  image: np.ndarray, size: int, rendering: transforms.Rendering
+) -> np.ndarray:
+  """Returns what a model sees of a picture, (S, S) uint8.
+
+  It is reduced as data_prep stores it, then resized and cropped.
+
+  Args:
+    image: (H, W) uint8, as `images.read_image` returns it.
+    size: S.
+    rendering: of the training's pictures.
+  """
+  stored = images.shrink(image, rendering.short_side)
+  return transforms.eval_image(stored, size)
+
+
 class Reader:
   """Reads files side by side, and gives their pictures in order.
 
@@ -193,8 +209,7 @@ def _read(
     if not os.path.isfile(path):
       raise rejects.RejectError(convert.MISSING)
     image = images.read_image(Path(path), notes, rendering.recipe)
-    stored = images.shrink(image, rendering.short_side)
-    square = transforms.eval_image(stored, size)
+    square = to_square(image, size, rendering)
     if not preview_side:
       return convert.Outcome(_SHAPE.pack(0, 0) + square.tobytes())
     preview = images.shrink(image, preview_side)

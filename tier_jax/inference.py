@@ -17,8 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from data_prep.images import shrink
-from tier_jax import checkpointing, sharding
+from tier_jax import checkpointing, image_files, sharding
 from tier_jax import config as config_lib
 from tier_jax.data import tokenizer, transforms
 from tier_jax.evaluators import encoder as encoder_lib
@@ -38,8 +37,7 @@ class Model:
 
   Images are grey uint8 arrays, bright where the body is dense, as
   `data_prep.images.read_image` returns them with the recipe of `rendering`.
-  They are reduced as the training's were, then resized and cropped as its
-  evaluation did it, `transforms.eval_image`.
+  `image_files.to_square` makes of them what the training's evaluation saw.
 
   Attributes:
     encoder: what evaluators take: of images that are resized and cropped.
@@ -146,9 +144,8 @@ class Model:
           f"shape {np.shape(image)}, expected grey uint8 (H, W)"
         )
     size = self.encoder.image_size
-    side = self.rendering.short_side
     return np.stack(
-      [transforms.eval_image(shrink(image, side), size) for image in images]
+      [image_files.to_square(image, size, self.rendering) for image in images]
     )
 
   def _sized(self, count: int) -> encoder_lib.Encoder:

@@ -39,8 +39,9 @@ def test_fit_has_the_greatest_likelihood():
 
 def test_scores_that_lie_close_together_are_fitted_as_well():
   slope, intercept = calibration.fit(_known(40.0, -2.0)).values["Edema"]
-  # Three standard errors of the fit to 4,000 rows: 1.33 and 0.066 each.
+  # Three standard errors of the fit to 4,000 rows, which are 1.33
   assert slope == pytest.approx(40, abs=4.0)
+  # and 0.066.
   assert intercept == pytest.approx(-2, abs=0.2)
 
 

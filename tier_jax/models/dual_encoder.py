@@ -25,8 +25,9 @@ class DualEncoderConfig:
       ln(1 / 0.07) is the paper's, ln 10 SigLIP's.
     init_logit_bias: start of what is added to the logits; SigLIP's is -10,
       and InfoNCE does not change with it.
-    patch_dropout: share of an image's patches that a training step leaves out,
-      of mean, penalties and local loss; drawn anew for every image and step.
+    patch_dropout: share of an image's patches that a training step leaves out
+      behind the tower: of mean, penalties and local loss. Drawn anew for every
+      image and step. PatchDropout (Liu et al., 2023) leaves them out before it.
     merge_wordpieces: give every piece of a word the mean of their features
       before projection, and count the first alone.
   """
