@@ -72,7 +72,7 @@ DEMO := runs/demo
 DATASETS := mimic_cxr chexpert padchest
 PREPARED := $(DATASETS:%=$(DEMO)/data/%/manifest.json)
 STAMPS := $(DEMO)/stamps
-DATA_CODE := $(shell find data_prep -name '*.py' -not -path '*/phantom/*') tier_jax/data/records.py
+DATA_CODE := $(shell find data_prep -name '*.py' -not -path '*/phantom/*') tier_jax/data/png.py tier_jax/data/records.py
 # What decides a training's numbers.
 TRAIN_CODE := $(shell find tier_jax/data tier_jax/losses tier_jax/models -name '*.py') \
   $(addprefix tier_jax/,config.py durations.py experiment.py optim.py program.py sharding.py train.py train_state.py train_step.py data/vocab.txt) \

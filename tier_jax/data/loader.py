@@ -1,8 +1,10 @@
 """Records to batches: read, augment, tokenise, batch, per process."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import cv2
 import grain
@@ -10,8 +12,10 @@ import numpy as np
 
 from tier_jax.data import pair_source, records, texts, tokenizer, transforms
 
-# Grain's threads are the parallelism; OpenCV's own would fight with them.
+# Grain's threads are the parallelism; those of OpenCV and of the tokenizers
+# would fight with them.
 cv2.setNumThreads(1)
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def train_iterator(
@@ -147,34 +151,31 @@ class _Batches:
     return sys.maxsize  # it does not end
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    places = [index * self._batch_size + i for i in self._part]
-    # Of its place alone: so the draws are the same on any number of processes.
-    rngs = [np.random.default_rng((self._seed, place)) for place in places]
-    decode = records.decode if self._features is None else records.read_facts
-    read = [self._source.read(self._index(place), decode) for place in places]
+    decode, views = records.read_facts, {}
+    if self._features is None:
+      decode = records.decode
+      shape = (len(self._part), self._image_size, self._image_size)
+      names = ["image"] + ["second_image"] * self._second_view
+      views = {name: np.empty(shape, np.uint8) for name in names}
     chosen = []
-    for (_, record), rng in zip(read, rngs, strict=True):
+    # Record by record: its picture is still in the processor's cache.
+    for row, part in enumerate(self._part):
+      place = index * self._batch_size + part
+      # Of its place alone: the draws are the same on any number of processes.
+      rng = np.random.default_rng((self._seed, place))
+      i, record = self._source.read(self._index(place), decode)
       text = _choose_text(record, self._config, rng)
       if rng.random() < self._config.sentence_probability:
         text = texts.sample_sentences(text, rng)
-      chosen.append(text)
-    if self._features is not None:
-      images = {"image": self._features[[i for i, _ in read]]}
-    else:
-      images = {
-        # The second is drawn last: the rest is the same without it.
-        name: np.stack(
-          [self._view(*pair) for pair in zip(read, rngs, strict=True)]
+      chosen.append(_Chosen.of(i, record, text))
+      # The second is drawn last: the rest is the same without it.
+      for view in views.values():
+        view[row] = transforms.train_image(
+          record.image, self._image_size, self._augment, rng
         )
-        for name in ["image"] + ["second_image"] * self._second_view
-      }
-    return {**images, **_describe(read, chosen, self._tokenize)}
-
-  def _view(self, read, rng: np.random.Generator) -> np.ndarray:
-    _, record = read
-    return transforms.train_image(
-      record.image, self._image_size, self._augment, rng
-    )
+    if self._features is not None:
+      views = {"image": self._features[[c.record for c in chosen]]}
+    return {**views, **_collate(chosen, self._tokenize)}
 
   def _index(self, place: int) -> int:
     epoch, place = divmod(place, len(self._source))
@@ -209,21 +210,46 @@ def eval_batches(
     first = start + process_index * part
     read = [source.read(i) for i in range(first, first + part)]
     images = [transforms.eval_image(r.image, image_size) for _, r in read]
-    chosen = [_choose_text(record, config) for _, record in read]
-    yield {"image": np.stack(images), **_describe(read, chosen, tokenize)}
+    chosen = [_Chosen.of(i, r, _choose_text(r, config)) for i, r in read]
+    yield {"image": np.stack(images), **_collate(chosen, tokenize)}
 
 
-def _describe(
-  read: Sequence[tuple[int, records.Facts]],
-  chosen: Sequence[str],
-  tokenize: tokenizer.Tokenizer,
+class _Chosen(NamedTuple):
+  """Of a record, what a batch needs besides its image.
+
+  Attributes:
+    record: its index in the source.
+    text: that stands for its report.
+    study_hash, text_hash: 8 bytes, equal for what `train_iterator` says.
+  """
+
+  record: int
+  text: str
+  study_hash: bytes
+  text_hash: bytes
+
+  @classmethod
+  def of(cls, index: int, record: records.Facts, text: str) -> "_Chosen":
+    return cls(
+      index, text, _hash(record.study_id), _hash(texts.normalise(text))
+    )
+
+
+def _collate(
+  chosen: Sequence[_Chosen], tokenize: tokenizer.Tokenizer
 ) -> dict[str, np.ndarray]:
   """Returns all of a batch but its images."""
+  indices, report_texts, *hashes = zip(*chosen, strict=True)
+  # Two numbers of 32 bits each, since jax has none of 64 by default.
+  study_hash, text_hash = (
+    np.frombuffer(b"".join(h), "<u4").astype(np.uint32).reshape(-1, 2)
+    for h in hashes
+  )
   return {
-    **tokenize(chosen),
-    "study_hash": np.stack([_hash(record.study_id) for _, record in read]),
-    "text_hash": np.stack([_hash(texts.normalise(text)) for text in chosen]),
-    "record": np.array([i for i, _ in read], np.int32),
+    **tokenize(report_texts),
+    "study_hash": study_hash,
+    "text_hash": text_hash,
+    "record": np.array(indices, np.int32),
   }
 
 
@@ -236,7 +262,5 @@ def _choose_text(
   return texts.choose(sections, config.sections, config.section_choice, rng)
 
 
-def _hash(text: str) -> np.ndarray:
-  """(2,) uint32: 64 bits, since jax has no 64-bit integers by default."""
-  digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-  return np.frombuffer(digest, "<u4").astype(np.uint32)
+def _hash(text: str) -> bytes:
+  return hashlib.blake2b(text.encode(), digest_size=8).digest()

@@ -9,10 +9,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
+
+from tier_jax.data import png
 
 FEATURES = tfds.features.FeaturesDict(
   {
@@ -117,7 +118,7 @@ def encode(record: Record) -> bytes:
   labels = sorted(record.labels.items())
   boxes = np.array([box for _, box in record.boxes], np.float32)
   example = {
-    "image": _encode_png(image),
+    "image": png.encode(image),
     "image_id": record.image_id,
     "study_id": record.study_id,
     "patient_id": record.patient_id,
@@ -131,7 +132,7 @@ def encode(record: Record) -> bytes:
     "box_names": [name for name, _ in record.boxes],
     "boxes": boxes.reshape(-1, 4),
     "mask_names": [name for name, _ in record.masks],
-    "masks": [_encode_png(np.uint8(255) * mask) for _, mask in record.masks],
+    "masks": [png.encode(np.uint8(255) * mask) for _, mask in record.masks],
   }
   data = FEATURES.serialize_example(example)
   # The features are a map, which a protocol buffer writes in an order of the
@@ -149,20 +150,21 @@ def decode(data: bytes) -> Record:
   # image. What it reads is the same, as a test holds.
   feature = _Example.FromString(data).features.feature
   fields = _fields(feature)
-  image = _decode_png(feature["image"].bytes_list.value[0])
-  if image is None:
-    name = fields["image_id"]
-    raise ValueError(f"the image of record {name} does not decode")
-  masks = [_decode_png(png) for png in feature["masks"].bytes_list.value]
-  if any(mask is None for mask in masks):
-    raise ValueError(f"a mask of record {fields['image_id']} does not decode")
+
+  def decode_png(data: bytes, what: str) -> np.ndarray:
+    image = png.decode(data)
+    if image is None:
+      raise ValueError(f"{what} of record {fields['image_id']} does not decode")
+    return image
+
+  image = decode_png(feature["image"].bytes_list.value[0], "the image")
+  masks = [
+    decode_png(data, "a mask") > 0 for data in feature["masks"].bytes_list.value
+  ]
   return Record(
     **fields,
     image=image,
-    masks=tuple(
-      (name, mask > 0)
-      for name, mask in zip(_names(feature["mask_names"]), masks, strict=True)
-    ),
+    masks=tuple(zip(_names(feature["mask_names"]), masks, strict=True)),
   )
 
 
@@ -219,15 +221,3 @@ def _fields(feature: Any) -> dict[str, Any]:
 
 def _names(feature: Any) -> list[str]:
   return [value.decode() for value in feature.bytes_list.value]
-
-
-def _encode_png(image: np.ndarray) -> bytes:
-  ok, png = cv2.imencode(".png", image)
-  if not ok:
-    raise ValueError(f"image {image.shape} could not be encoded as PNG")
-  return png.tobytes()
-
-
-def _decode_png(png: bytes) -> Any:
-  """Returns (H, W) uint8, None if it does not decode."""
-  return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)

@@ -4,12 +4,14 @@ The random one takes a numpy generator, so that a seed and an index fix it.
 """
 
 import dataclasses
+import math
 
 import cv2
 import numpy as np
 
 # Evaluation resizes the short side to 256 for a crop of 224, as the paper.
 _CROP_FRACTION = 224 / 256
+_GREY = np.arange(256.0)  # all values of a pixel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,49 +84,61 @@ def train_image(
   Source: Palepu and Beam's training transform, with a safer crop.
   """
   height, width = image.shape
+  # In Python's own numbers: numpy's small arrays would take as long as the
+  # pixels do, and keep other threads waiting.
+  draws = iter(rng.random(10).tolist())
+
+  def uniform(low: float, high: float) -> float:
+    return low + (high - low) * next(draws)
+
   # The largest crop of the ratio that fits, shrunk to the share of its area.
-  ratio = rng.uniform(config.min_ratio, config.max_ratio)
-  share = np.sqrt(rng.uniform(config.min_area, config.max_area))
+  ratio = uniform(config.min_ratio, config.max_ratio)
+  share = math.sqrt(uniform(config.min_area, config.max_area))
   crop_height = share * min(height, width / ratio)
   crop_width = crop_height * ratio
-  x0 = rng.uniform(0, width - crop_width)
-  y0 = rng.uniform(0, height - crop_height)
-  angle = np.deg2rad(rng.uniform(-config.degrees, config.degrees))
-  zoom = 1 + rng.uniform(-config.scale, config.scale)
-  shift = rng.uniform(-config.shift, config.shift, size=2) * size
+  x0 = uniform(0, width - crop_width)
+  y0 = uniform(0, height - crop_height)
+  angle = math.radians(uniform(-config.degrees, config.degrees))
+  zoom = 1 + uniform(-config.scale, config.scale)
+  shift_x = uniform(-config.shift, config.shift) * size
+  shift_y = uniform(-config.shift, config.shift) * size
+  gain = 1 + uniform(-config.brightness, config.brightness)
+  contrast = 1 + uniform(-config.contrast, config.contrast)
 
-  # Output pixel -> crop pixel: centre, rotate and zoom, then scale and place.
-  cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
-  rotation = np.array([[cos, -sin], [sin, cos]])
-  to_crop = np.diag([crop_width / size, crop_height / size])
-  centre = np.full(2, (size - 1) / 2)
-  linear = to_crop @ rotation
-  origin = np.array([x0 + (crop_width - 1) / 2, y0 + (crop_height - 1) / 2])
-  offset = origin - linear @ (centre + shift)
+  # Output pixel -> image pixel: from (u, v), where the crop's centre is seen,
+  # turned and zoomed, then scaled to the crop and placed.
+  u, v = (size - 1) / 2 + shift_x, (size - 1) / 2 + shift_y
+  cos, sin = math.cos(angle) / zoom, math.sin(angle) / zoom
+  scale_x, scale_y = crop_width / size, crop_height / size
+  x = x0 + (crop_width - 1) / 2 - scale_x * (cos * u - sin * v)
+  y = y0 + (crop_height - 1) / 2 - scale_y * (sin * u + cos * v)
+  to_image = np.array(
+    [
+      [scale_x * cos, -scale_x * sin, x],
+      [scale_y * sin, scale_y * cos, y],
+    ]
+  )
   # Shrink first when far larger than needed: a bilinear warp alone would
   # alias, since it sees only four pixels of each neighbourhood.
   factor = min(crop_width, crop_height) / size
   if factor > 1.5:
     shrunk = (max(round(width / factor), 1), max(round(height / factor), 1))
     image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
-    sx, sy = image.shape[1] / width, image.shape[0] / height
-    linear = np.diag([sx, sy]) @ linear
-    offset = np.array([(offset[0] + 0.5) * sx, (offset[1] + 0.5) * sy]) - 0.5
+    shares = np.array([[shrunk[0] / width], [shrunk[1] / height]])
+    to_image *= shares
+    to_image[:, 2:] += 0.5 * shares - 0.5
   warped = cv2.warpAffine(
     image,
-    np.hstack([linear, offset[:, None]]),
+    to_image,
     (size, size),
     flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
     borderMode=cv2.BORDER_CONSTANT,
     borderValue=0,
   )
-  gain = 1 + rng.uniform(-config.brightness, config.brightness)
-  contrast = 1 + rng.uniform(-config.contrast, config.contrast)
   # Contrast turns about the mean of the brightened image: one line y = a x + b.
-  mean = float(warped.mean()) * gain
-  return cv2.convertScaleAbs(
-    np.clip(warped * (gain * contrast) + mean * (1 - contrast), 0, 255)
-  )
+  mean = cv2.sumElems(warped)[0] / warped.size * gain
+  grey = _GREY * (gain * contrast) + mean * (1 - contrast)
+  return cv2.LUT(warped, np.rint(np.clip(grey, 0, 255)).astype(np.uint8))
 
 
 def eval_image(image: np.ndarray, size: int) -> np.ndarray:
