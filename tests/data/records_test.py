@@ -92,11 +92,20 @@ def test_facts_are_all_but_the_pixels_which_are_not_looked_at():
     }
 
 
-def test_sections_can_be_read_alone():
-  assert records.read_sections(records.encode(example())) == {
-    "findings": "Größe normal.",
-    "impression": "No ___.",
-  }
+def test_a_pair_is_what_training_takes_of_a_record():
+  record = example()
+  data = records.encode(record)
+  sections = {"findings": "Größe normal.", "impression": "No ___."}
+  for broken in (data, _break_png(data, 1)):  # masks are not looked at
+    pair = records.decode_pair(broken)
+    assert (pair.study_id, pair.sections) == ("b2", sections)
+    np.testing.assert_array_equal(pair.image, record.image)
+  broken = _break_png(data, 0)
+  with pytest.raises(ValueError, match=r"image\[0\] of record a1 does not dec"):
+    records.decode_pair(broken)
+  pair = records.decode_pair(broken, pixels=False)
+  assert (pair.study_id, pair.sections) == ("b2", sections)
+  assert pair.image.shape == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +127,9 @@ def test_bad_records_are_refused(change, words):
 
 def test_broken_image_is_an_error():
   data = records.encode(example(masks=()))
-  with pytest.raises(ValueError, match="image of record a1 does not decode"):
+  with pytest.raises(
+    ValueError, match=r"image\[0\] of record a1 does not decode"
+  ):
     records.decode(_break_png(data, 0))
 
 
@@ -126,7 +137,8 @@ def test_broken_mask_is_an_error():
   image = np.zeros((20, 30), np.uint8)
   data = records.encode(example(masks=(("Edema", image == 0),)))
   for place in range(data.count(b"IDAT")):
-    with pytest.raises(ValueError, match="does not decode"):
+    what = ("image", "masks")[place]
+    with pytest.raises(ValueError, match=rf"{what}\[0\] of record a1 does not"):
       records.decode(_break_png(data, place))
 
 

@@ -199,8 +199,9 @@ class _Bench:
     )
 
   def _rate(self, following: Callable[[], dict]) -> float:
-    """Returns the rate from the first batch on: by then all threads work."""
-    following()
+    """Returns the rate once all work, and what they did ahead is used up."""
+    for _ in range(self._num_batches):
+      following()
     start = time.perf_counter()
     for _ in range(self._num_batches):
       following()

@@ -151,9 +151,8 @@ class _Batches:
     return sys.maxsize  # it does not end
 
   def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    decode, views = records.read_facts, {}
+    views = {}
     if self._features is None:
-      decode = records.decode
       shape = (len(self._part), self._image_size, self._image_size)
       names = ["image"] + ["second_image"] * self._second_view
       views = {name: np.empty(shape, np.uint8) for name in names}
@@ -163,15 +162,15 @@ class _Batches:
       place = index * self._batch_size + part
       # Of its place alone: the draws are the same on any number of processes.
       rng = np.random.default_rng((self._seed, place))
-      i, record = self._source.read(self._index(place), decode)
-      text = _choose_text(record, self._config, rng)
+      i, pair = self._source.read(self._index(place), pixels=bool(views))
+      text = _choose_text(pair, self._config, rng)
       if rng.random() < self._config.sentence_probability:
         text = texts.sample_sentences(text, rng)
-      chosen.append(_Chosen.of(i, record, text))
+      chosen.append(_Chosen.of(i, pair, text))
       # The second is drawn last: the rest is the same without it.
       for view in views.values():
         view[row] = transforms.train_image(
-          record.image, self._image_size, self._augment, rng
+          pair.image, self._image_size, self._augment, rng
         )
     if self._features is not None:
       views = {"image": self._features[[c.record for c in chosen]]}
@@ -209,8 +208,8 @@ def eval_batches(
   for start in range(0, len(source) - batch_size + 1, batch_size):
     first = start + process_index * part
     read = [source.read(i) for i in range(first, first + part)]
-    images = [transforms.eval_image(r.image, image_size) for _, r in read]
-    chosen = [_Chosen.of(i, r, _choose_text(r, config)) for i, r in read]
+    images = [transforms.eval_image(p.image, image_size) for _, p in read]
+    chosen = [_Chosen.of(i, p, _choose_text(p, config)) for i, p in read]
     yield {"image": np.stack(images), **_collate(chosen, tokenize)}
 
 
@@ -229,10 +228,9 @@ class _Chosen(NamedTuple):
   text_hash: bytes
 
   @classmethod
-  def of(cls, index: int, record: records.Facts, text: str) -> "_Chosen":
-    return cls(
-      index, text, _hash(record.study_id), _hash(texts.normalise(text))
-    )
+  def of(cls, record: int, pair: records.Pair, text: str) -> "_Chosen":
+    text_hash = _hash(texts.normalise(text))
+    return cls(record, text, _hash(pair.study_id), text_hash)
 
 
 def _collate(
@@ -254,12 +252,12 @@ def _collate(
 
 
 def _choose_text(
-  record: records.Facts,
+  pair: records.Pair,
   config: pair_source.DataConfig,
   rng: np.random.Generator | None = None,
 ) -> str:
-  sections = {"findings": record.findings, "impression": record.impression}
-  return texts.choose(sections, config.sections, config.section_choice, rng)
+  names, choice = config.sections, config.section_choice
+  return texts.choose(pair.sections, names, choice, rng)
 
 
 def _hash(text: str) -> bytes:

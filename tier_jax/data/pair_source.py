@@ -7,9 +7,8 @@ import hashlib
 import itertools
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -171,15 +170,12 @@ class PairSource:
     which, place = self._find(index)
     return self._sources[which][place]
 
-  def read(
-    self, index: int, decode: Callable[[bytes], Any] = records.decode
-  ) -> tuple[int, Any]:
+  def read(self, index: int, pixels: bool = True) -> tuple[int, records.Pair]:
     """Returns a record with its index, or the next sound one with its own.
 
     Args:
       index: below the length.
-      decode: `records.decode` for a Record; `records.read_facts` for its Facts,
-        whatever its image.
+      pixels: see `records.decode_pair`.
 
     Raises:
       FileNotFoundError: if a shard is gone.
@@ -188,7 +184,7 @@ class PairSource:
     for i in itertools.chain(range(index, len(self)), range(index)):
       if i not in self._corrupt:
         try:
-          return i, decode(self[i])
+          return i, records.decode_pair(self[i], pixels)
         except _CORRUPT as error:
           self._add_corrupt({i}, error)
     raise ValueError(f"all {len(self)} records are corrupt")
@@ -238,7 +234,8 @@ def _with_text(
     found = []
     for i in places:
       try:
-        if texts.choose(records.read_sections(source[i]), config.sections):
+        sections = records.decode_pair(source[i], pixels=False).sections
+        if texts.choose(sections, config.sections):
           found.append((i, True))
       except _CORRUPT:
         found.append((i, False))
