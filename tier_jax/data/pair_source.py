@@ -39,9 +39,11 @@ class DataConfig:
       a "random" one (the first in evaluation), or "both", joined.
     sentence_probability: share of training texts that are cut down to one or
       two of their sentences, which are closer to what prompts look like.
-    num_threads: threads that read, decode and augment.
-    num_workers: processes that do so; 0 uses this one, which is best on few
-      cores.
+    num_threads: threads that read, decode and augment, in each worker.
+    num_workers: processes that do so; 0 uses this one, which starts at once.
+      Threads of one process wait for each other's Python: two workers of one
+      thread give a tenth more than two threads, and on a host of many cores
+      only workers use them all. Worth it where training waits for its input.
     max_corrupt: records, in all of a split, that may be corrupt: the next sound
       one takes the place of each, and each is listed once. Every process counts
       for itself those that it meets.

@@ -20,10 +20,15 @@ _STOP = re.compile(
       |(?<=[a-z]{3}\.)(?=[A-Z][a-z])""",
   re.VERBOSE,
 )
-# Where it does not: after titles, abbreviations and initials, as in "C.T. of".
+# Where it does not: after a number's sign, before a digit;
+_NUMBER_SIGN = re.compile(r"\b[Nn]os?\.$")
+# after a time of day, before a small letter;
+_TIME_OF_DAY = re.compile(r"\b[ap]\.m\.$")
+# after titles, abbreviations and initials, as in "C.T. of".
 _NO_STOP = re.compile(
   r"\b([A-Z]|(?i:approx|cf|drs?|e\.g|fig|i\.e|mrs?|ms|prof|pts?|seg|st|vs))\.$"
 )
+_WORD = re.compile(r"[^\W_]")
 
 
 def choose(
@@ -91,7 +96,7 @@ def split_sentences(text: str) -> list[str]:
         sentences.append([part])
       last = part
   joined = [" ".join(parts) for parts in sentences]
-  return [s for s in joined if re.search(r"[^\W_]", s)]
+  return [s for s in joined if _WORD.search(s)]
 
 
 def normalise(text: str) -> str:
@@ -107,8 +112,10 @@ def normalise(text: str) -> str:
 
 def _goes_on(last: str, first: str) -> bool:
   """Whether a sentence goes on from its `last` to the `first` character."""
-  if re.search(r"\b[Nn]os?\.$", last):
+  if not last.endswith("."):
+    return False
+  if _NUMBER_SIGN.search(last):
     return first.isdigit()
-  if re.search(r"\b[ap]\.m\.$", last):
+  if _TIME_OF_DAY.search(last):
     return not first.isupper()
   return bool(_NO_STOP.search(last))
