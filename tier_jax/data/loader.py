@@ -162,7 +162,9 @@ class _Batches:
       place = index * self._batch_size + part
       # Of its place alone: the draws are the same on any number of processes.
       rng = np.random.default_rng((self._seed, place))
-      i, pair = self._source.read(self._index(place), pixels=bool(views))
+      i, pair = self._source.read(
+        self._index(place), pixels=self._features is None
+      )
       text = _choose_text(pair, self._config, rng)
       if rng.random() < self._config.sentence_probability:
         text = texts.sample_sentences(text, rng)
