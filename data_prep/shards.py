@@ -29,7 +29,7 @@ from data_prep import (
   store,
   windowing,
 )
-from tier_jax.data import records
+from tier_jax.data import png, records
 
 # The code and the libraries that a record's bytes depend on.
 _MODULES = (
@@ -43,6 +43,7 @@ _MODULES = (
   sandbox,
   windowing,
   records,
+  png,
 )
 _LIBRARIES = (
   "array_record",

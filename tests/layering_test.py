@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 # Room -> what of ours it may import. The longest matching room counts.
 RULES = {
   "configs": (),
-  "data_prep": ("data_prep", "tier_jax.data.records"),
+  "data_prep": ("data_prep", "tier_jax.data.png", "tier_jax.data.records"),
   "data_prep/phantom": ("data_prep.phantom",),
   "tier_jax/data": ("tier_jax.data",),
   "tier_jax/losses": ("tier_jax.losses",),

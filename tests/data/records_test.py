@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorflow_datasets.proto import tf_example_pb2
 
 from tier_jax.data import records
 
@@ -101,7 +102,7 @@ def test_a_pair_is_what_training_takes_of_a_record():
     assert (pair.study_id, pair.sections) == ("b2", sections)
     np.testing.assert_array_equal(pair.image, record.image)
   broken = _break_png(data, 0)
-  with pytest.raises(ValueError, match=r"image\[0\] of record a1 does not dec"):
+  with pytest.raises(ValueError, match="image of record a1 does not decode"):
     records.decode_pair(broken)
   pair = records.decode_pair(broken, pixels=False)
   assert (pair.study_id, pair.sections) == ("b2", sections)
@@ -127,9 +128,7 @@ def test_bad_records_are_refused(change, words):
 
 def test_broken_image_is_an_error():
   data = records.encode(example(masks=()))
-  with pytest.raises(
-    ValueError, match=r"image\[0\] of record a1 does not decode"
-  ):
+  with pytest.raises(ValueError, match="image of record a1 does not decode"):
     records.decode(_break_png(data, 0))
 
 
@@ -137,9 +136,19 @@ def test_broken_mask_is_an_error():
   image = np.zeros((20, 30), np.uint8)
   data = records.encode(example(masks=(("Edema", image == 0),)))
   for place in range(data.count(b"IDAT")):
-    what = ("image", "masks")[place]
-    with pytest.raises(ValueError, match=rf"{what}\[0\] of record a1 does not"):
+    what = ("the image", "a mask")[place]
+    with pytest.raises(ValueError, match=f"{what} of record a1 does not dec"):
       records.decode(_break_png(data, place))
+
+
+@pytest.mark.parametrize("names", [[], ["a", "b"]])
+def test_masks_and_names_that_do_not_match_are_an_error(names):
+  data = records.encode(example(masks=(("a", np.ones((20, 30), bool)),)))
+  changed = tf_example_pb2.Example.FromString(data)
+  values = changed.features.feature["mask_names"].bytes_list.value
+  values[:] = [name.encode() for name in names]
+  with pytest.raises(ValueError, match="zip"):
+    records.decode(changed.SerializeToString())
 
 
 def _break_png(data: bytes, place: int) -> bytes:

@@ -74,6 +74,20 @@ def test_brightness_and_contrast_stay_in_range_and_scale():
   assert 110 < max(values) <= 120
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_brightness_and_contrast_are_one_line_about_the_mean(seed):
+  image = smooth(48, 48)
+  config = dataclasses.replace(STILL, brightness=0.9, contrast=0.9)
+  got = transforms.train_image(image, 48, config, np.random.default_rng(seed))
+  gain, contrast = 1 + 0.9 * (
+    2 * np.random.default_rng(seed).random(10)[8:] - 1
+  )
+  bright = image.astype(np.float64) * gain
+  want = (bright - bright.mean()) * contrast + bright.mean()
+  # Rounded to whole numbers, at .5 either way.
+  np.testing.assert_allclose(got, np.clip(want, 0, 255), atol=0.5 + 1e-6)
+
+
 @pytest.mark.parametrize("shape", [(80, 60), (60, 80), (64, 64), (30, 200)])
 @pytest.mark.parametrize("size", [32, 56, 96])
 def test_eval_image_has_the_size_for_any_shape(shape, size):

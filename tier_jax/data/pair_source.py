@@ -10,7 +10,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from absl import logging
 from google.protobuf import message
@@ -19,7 +18,7 @@ from tier_jax.data import records, shards, texts
 
 _SCAN_CHUNK = 1000  # records a thread takes at a time
 # What a record raises that is not as it was written.
-_CORRUPT = (ValueError, IndexError, message.DecodeError, cv2.error)
+_CORRUPT = (ValueError, IndexError, message.DecodeError)
 _LISTED = 20  # corrupt records in a message
 _LOCK = threading.Lock()  # not a source's own: that must pickle
 
@@ -39,11 +38,12 @@ class DataConfig:
       a "random" one (the first in evaluation), or "both", joined.
     sentence_probability: share of training texts that are cut down to one or
       two of their sentences, which are closer to what prompts look like.
-    num_threads: threads that read, decode and augment, in each worker.
-    num_workers: processes that do so; 0 uses this one, which starts at once.
-      Threads of one process wait for each other's Python: two workers of one
-      thread give a tenth more than two threads, and on a host of many cores
-      only workers use them all. Worth it where training waits for its input.
+    num_threads: threads that scan the records at the start; up to four of them
+      make batches, in this process or in each worker. More would wait for each
+      other's Python.
+    num_workers: processes that make batches; 0 for this one, which starts at
+      once. Where training waits for its input on a host with cores to spare,
+      try one for every two of them.
     max_corrupt: records, in all of a split, that may be corrupt: the next sound
       one takes the place of each, and each is listed once. Every process counts
       for itself those that it meets.

@@ -160,18 +160,20 @@ def decode(data: bytes) -> Record:
   """Returns the record that `encode` serialised.
 
   Raises:
-    ValueError: if the image or a mask inside does not decode.
+    ValueError: if the image or a mask inside does not decode, or masks and
+      their names are not equally many.
   """
   # Read by hand: TFDS takes longer than the picture does. What it reads is the
   # same, as a test holds.
   feature = _Example.FromString(data).features.feature
+  masks = [
+    _picture(feature, mask, "a mask") > 0
+    for mask in feature["masks"].bytes_list.value
+  ]
   return Record(
     **_fields(feature),
-    image=_picture(feature, "image", 0),
-    masks=tuple(
-      (name, _picture(feature, "masks", i) > 0)
-      for i, name in enumerate(_names(feature["mask_names"]))
-    ),
+    image=_picture(feature, feature["image"].bytes_list.value[0], "the image"),
+    masks=tuple(zip(_names(feature["mask_names"]), masks, strict=True)),
   )
 
 
@@ -186,13 +188,16 @@ def decode_pair(data: bytes, pixels: bool = True) -> Pair:
     ValueError: if the image does not decode.
   """
   feature = _Example.FromString(data).features.feature
+  image = _NO_PIXELS
+  if pixels:
+    image = _picture(feature, feature["image"].bytes_list.value[0], "the image")
   return Pair(
     study_id=_text(feature, "study_id"),
     sections={
       "findings": _text(feature, "findings"),
       "impression": _text(feature, "impression"),
     },
-    image=_picture(feature, "image", 0) if pixels else _NO_PIXELS,
+    image=image,
   )
 
 
@@ -207,7 +212,7 @@ def read_facts(data: bytes) -> Facts:
 def read_outlined(data: bytes) -> tuple[str, ...]:
   """Returns the sorted names of what a record has boxes or masks of.
 
-  As fast as `read_facts`.
+  Faster than `read_facts`.
   """
   feature = _Example.FromString(data).features.feature
   names = {*_names(feature["box_names"]), *_names(feature["mask_names"])}
@@ -236,11 +241,11 @@ def _text(feature: Any, name: str) -> str:
   return feature[name].bytes_list.value[0].decode()
 
 
-def _picture(feature: Any, name: str, place: int) -> np.ndarray:
-  image = png.decode(feature[name].bytes_list.value[place])
+def _picture(feature: Any, data: bytes, what: str) -> np.ndarray:
+  image = png.decode(data)
   if image is None:
-    what = f"{name}[{place}] of record {_text(feature, 'image_id')}"
-    raise ValueError(f"{what} does not decode")
+    name = _text(feature, "image_id")
+    raise ValueError(f"{what} of record {name} does not decode")
   return image
 
 

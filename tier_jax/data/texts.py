@@ -22,7 +22,7 @@ _STOP = re.compile(
 )
 # Where it does not: after a number's sign, before a digit;
 _NUMBER_SIGN = re.compile(r"\b[Nn]os?\.$")
-# after a time of day, before a small letter;
+# after a time of day, before anything but a capital;
 _TIME_OF_DAY = re.compile(r"\b[ap]\.m\.$")
 # after titles, abbreviations and initials, as in "C.T. of".
 _NO_STOP = re.compile(
