@@ -12,8 +12,10 @@ import numpy as np
 
 from tier_jax.data import pair_source, records, texts, tokenizer, transforms
 
-# Grain's threads are the parallelism; those of OpenCV and of the tokenizers
-# would fight with them.
+_MAX_THREADS = 4  # of a process, that make batches
+_BATCHES_AHEAD = 4  # of the one that is asked for, in a process
+# Those threads are the parallelism: OpenCV's and the tokenizers' own would
+# fight with them. Elsewhere these are not missed: a text takes 20 us.
 cv2.setNumThreads(1)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -99,7 +101,7 @@ class TrainIterator:
     if self._iterator is None:
       config = self._config
       dataset = self._dataset[self._next :].to_iter_dataset(
-        grain.ReadOptions(config.num_threads, prefetch_buffer_size=4)
+        grain.ReadOptions(min(config.num_threads, _MAX_THREADS), _BATCHES_AHEAD)
       )
       if config.num_workers:
         options = grain.MultiprocessingOptions(config.num_workers)
@@ -122,8 +124,8 @@ class TrainIterator:
 class _Batches:
   """This process's part of each batch, by the batch's number.
 
-  A whole batch at a time, since per record Grain's own transforms cost as much
-  as a third of decoding the image. Every epoch is a permutation of its own.
+  A whole batch at a time, since per record Grain's own transforms take half as
+  long as decoding the image does. Every epoch is a permutation of its own.
   """
 
   def __init__(
@@ -158,8 +160,8 @@ class _Batches:
       views = {name: np.empty(shape, np.uint8) for name in names}
     chosen = []
     # Record by record: its picture is still in the processor's cache.
-    for row, part in enumerate(self._part):
-      place = index * self._batch_size + part
+    for row, offset in enumerate(self._part):
+      place = index * self._batch_size + offset
       # Of its place alone: the draws are the same on any number of processes.
       rng = np.random.default_rng((self._seed, place))
       i, pair = self._source.read(
