@@ -12,6 +12,7 @@ class Counter:
 
   def __init__(self, fail_at=None, seconds=0.0, error=ValueError):
     self.count = 0
+    self.closed = False
     self.fail_at = fail_at
     self.error = error
     self.seconds = seconds
@@ -28,6 +29,9 @@ class Counter:
 
   def set_state(self, state):
     self.count = state["next"]
+
+  def close(self):
+    self.closed = True
 
 
 @pytest.fixture
@@ -52,7 +56,9 @@ def test_positions_are_of_the_batches_taken_not_of_those_read(mesh):
     # Two in the queue, and one in the hand of the thread.
     until(lambda i=i: iterator.count == i + 4)
     assert batches.position() == {"next": i + 1}
+  assert not iterator.closed
   batches.close()
+  assert iterator.closed
   assert iterator.count <= 9
   assert seen == [0, 1, 2, 3, 4]
   resumed = Counter()

@@ -148,7 +148,7 @@ class Without:
 
   def __init__(self, iterator, numbers):
     self._iterator, self._numbers, self._count = iterator, numbers, 0
-    self.get_state = iterator.get_state
+    self.get_state, self.close = iterator.get_state, iterator.close
 
   def __next__(self):
     self._count += 1
@@ -297,10 +297,10 @@ def test_a_killed_loader_thread_ends_the_training(
 ):
   read = pair_source.PairSource.read
 
-  def dying(source, index, *rest):
+  def dying(source, index, **rest):
     if index == order[6][-1]:  # more than the validation split has
       raise SystemExit(0)
-    return read(source, index, *rest)
+    return read(source, index, **rest)
 
   monkeypatch.setattr(pair_source.PairSource, "read", dying)
   with pytest.raises(RuntimeError, match="reading batches ended by SystemExit"):

@@ -16,6 +16,7 @@ class Batches(Protocol):
 
   def __next__(self) -> Any: ...
   def get_state(self) -> Any: ...
+  def close(self) -> None: ...
 
 
 class Prefetcher:
@@ -71,7 +72,10 @@ class Prefetcher:
     return self._position
 
   def close(self) -> None:
-    """Stops reading; a reader that hangs is left alone after ten seconds."""
+    """Stops reading, and closes the iterator.
+
+    One that hangs is left alone after ten seconds.
+    """
     self._closing.set()
     deadline = time.monotonic() + 10
     while self._thread.is_alive() and time.monotonic() < deadline:
@@ -79,10 +83,10 @@ class Prefetcher:
         self._ready.get(timeout=0.01)
 
   def _read(self, iterator, mesh):
-    while not self._closing.is_set():
-      try:
+    try:
+      while not self._closing.is_set():
         batch = sharding.put_batch(next(iterator), mesh)
         self._ready.put((batch, iterator.get_state()))
-      except BaseException as error:  # or `next` would wait for ever
-        self._ready.put((error, None))
-        return
+      iterator.close()
+    except BaseException as error:  # or `next` would wait for ever
+      self._ready.put((error, None))

@@ -23,6 +23,9 @@ def test_batches_are_those_of_threads_and_resume(config):
   batches = pairs.iterator(config)
   batches.set_state({"next_batch": 1})
   pairs.assert_same(pairs.take(batches, 4), want[1:])
+  assert multiprocessing.active_children()
+  batches.close()
+  assert not multiprocessing.active_children()
 
 
 def test_too_many_corrupt_records_are_an_error(config):

@@ -117,7 +117,13 @@ class TrainIterator:
 
   def set_state(self, state: Mapping[str, int]) -> None:
     """Goes on from where `get_state` of an iterator of the same data stood."""
+    self.close()
     self._next = state["next_batch"]
+
+  def close(self) -> None:
+    """Ends what reads ahead; the next batch asked for starts it again."""
+    if self._iterator is not None:
+      self._iterator.close()
     self._iterator = None
 
 
