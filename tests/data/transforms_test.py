@@ -79,12 +79,12 @@ def test_brightness_and_contrast_are_one_line_about_the_mean(seed):
   image = smooth(48, 48)
   config = dataclasses.replace(STILL, brightness=0.9, contrast=0.9)
   got = transforms.train_image(image, 48, config, np.random.default_rng(seed))
-  gain, contrast = 1 + 0.9 * (
-    2 * np.random.default_rng(seed).random(10)[8:] - 1
-  )
+  draws = np.random.default_rng(seed).random(10)
+  gain, contrast = 1 + 0.9 * (2 * draws[8:] - 1)
   bright = image.astype(np.float64) * gain
   want = (bright - bright.mean()) * contrast + bright.mean()
-  # Rounded to whole numbers, at .5 either way.
+  # Rounding to whole numbers moves a value by 0.5 at most; the rest is for sums
+  # in another order, of float64 (1e-13), whichever side of .5 they fall on.
   np.testing.assert_allclose(got, np.clip(want, 0, 255), atol=0.5 + 1e-6)
 
 
